@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["RetryPolicy", "Timeouts"]
+from trove_async.errors import InvalidConfigError
+
+__all__ = ["RetryPolicy", "StoreConfig", "Timeouts", "load_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +62,83 @@ class Timeouts:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"timeout {name} must be positive or None")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """What a ``trove.toml`` says. ``repr`` hides the DSNs, which may hold secrets."""
+
+    target: str
+    backends: Mapping[str, str]
+    routes: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return f"StoreConfig(backends={sorted(self.backends)}, routes={len(self.routes)})"
+
+
+def load_config(path: str | os.PathLike[str]) -> StoreConfig:
+    """Reads a ``trove.toml``. Unknown keys are InvalidConfigError.
+
+    default = "primary"
+    [stores.primary]
+    url = "file:///var/data/trove"
+    [stores.archive]
+    url = "s3://${ARCHIVE_KEYS}@archive"     # ${NAME}: from the environment
+    [[routes]]
+    match = "logs/**"
+    store = "archive"
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = tomllib.load(file)
+    except OSError as exc:
+        raise InvalidConfigError(f"cannot read {os.fspath(path)!r}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise InvalidConfigError(f"{os.fspath(path)!r} is no TOML: {exc}") from exc
+    _only(data, "the file", "default", "stores", "routes")
+    stores = data.get("stores")
+    if not isinstance(stores, dict) or not stores:
+        raise InvalidConfigError("no [stores.NAME] in the file")
+    urls: dict[str, str] = {}
+    for name, table in stores.items():
+        _only(table, f"stores.{name}", "url")
+        urls[name] = _expanded(_text(table, "url", f"stores.{name}"))
+    default = data.get("default", next(iter(urls)) if len(urls) == 1 else None)
+    if default not in urls:
+        raise InvalidConfigError("default must name one of the stores")
+    routes = []
+    for number, route in enumerate(data.get("routes", []), 1):
+        where = f"route {number}"
+        _only(route, where, "match", "store")
+        store = _text(route, "store", where)
+        if store not in urls:
+            raise InvalidConfigError(f"{where}: no store named {store!r}")
+        name = "default" if store == default else store
+        routes.append((_text(route, "match", where).replace("**", "*"), name))
+    backends = {name: url for name, url in urls.items() if name != default}
+    return StoreConfig(urls[default], backends, tuple(routes))
+
+
+def _only(table: object, where: str, *known: str) -> None:
+    if not isinstance(table, dict):
+        raise InvalidConfigError(f"{where} is no table")
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise InvalidConfigError(f"{where}: unknown key {', '.join(unknown)}")
+
+
+def _text(table: Mapping[str, object], name: str, where: str) -> str:
+    value = table.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidConfigError(f"{where}: {name} must be text")
+    return value
+
+
+def _expanded(text: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise InvalidConfigError(f"the environment has no {match[1]}")
+        return found
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)

@@ -1,0 +1,158 @@
+"""Verbs over many keys or ranges at once, with bounded concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from trove_async._backend import Backend
+from trove_async._core import Core
+from trove_async._names import check_key
+from trove_async._reader import ObjectReader
+from trove_async.driver.options import ByteRange, DeleteOptions, GetOptions
+from trove_async.errors import InvalidKeyError, ObjectNotFoundError, TroveError
+from trove_async.model import DeleteResult, ObjectInfo
+
+__all__ = ["batch_delete", "read_ranges", "resolved", "side_by_side"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_WIDTH = 16
+_GROUP = 1000  # keys of one call of the seam
+
+Read = Callable[[str, str, GetOptions], Awaitable[ObjectReader]]
+
+
+async def side_by_side(
+    items: Sequence[A], work: Callable[[A], Awaitable[B]], width: int = _WIDTH
+) -> list[B]:
+    """Results in the order of ``items``; the first error ends the others and is raised."""
+    results: dict[int, B] = {}
+    pending = iter(enumerate(items))
+
+    async def worker() -> None:
+        for index, item in pending:
+            results[index] = await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(width, len(items))):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [results[index] for index in range(len(items))]
+
+
+async def batch_delete(
+    core: Core, place: Callable[[str, str], Backend], bucket: str, keys: Sequence[str]
+) -> list[DeleteResult]:
+    results: list[DeleteResult | None] = [None] * len(keys)
+    groups: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        try:
+            check_key(key)
+        except InvalidKeyError as exc:
+            results[index] = DeleteResult(key, exc)
+            continue
+        groups.setdefault(place(bucket, key).name, []).append(index)
+    for name, indexes in groups.items():
+        backend = core.backends[name]
+        for start in range(0, len(indexes), _GROUP):
+            part = indexes[start : start + _GROUP]
+            found = await _delete_group(core, backend, bucket, [keys[i] for i in part])
+            for index, result in zip(part, found, strict=True):
+                results[index] = result
+    return [result for result in results if result is not None]
+
+
+async def _delete_group(
+    core: Core, backend: Backend, bucket: str, keys: list[str]
+) -> list[DeleteResult]:
+    async def work(bucket: str, key: str, options: list[str]) -> list[DeleteResult]:
+        if backend.batch is not None:
+            return await backend.limited(backend.batch.delete_many(bucket, options), core.timeouts)
+
+        async def one(key: str) -> DeleteResult:
+            try:
+                await backend.limited(
+                    backend.driver.delete(bucket, key, DeleteOptions()), core.timeouts
+                )
+            except TroveError as exc:
+                exc.at(bucket=bucket, key=key, backend=backend.name, operation="delete_many")
+                return DeleteResult(key, exc)
+            return DeleteResult(key)
+
+        return await side_by_side(options, one)
+
+    return await core.seam.run("delete_many", bucket, "", keys, work)
+
+
+async def read_ranges(
+    backend: Backend,
+    bucket: str,
+    key: str,
+    wanted: Sequence[ByteRange | None],
+    coalesce: int,
+    concurrency: int,
+    read: Read,
+) -> list[bytes]:
+    """The first range also tells size and version; the others are pinned to it."""
+    first = wanted[0] or ByteRange(0)
+    async with await read(bucket, key, GetOptions(first)) as reader:
+        info = reader.info
+        opening = await reader.read()
+    bounds = [(item or ByteRange(0)).resolve(info.size) for item in wanted]
+    spans = _merged(bounds[1:], coalesce)
+    pin = info.etag or None
+    parts: list[bytes]
+    if backend.ranges is not None and info.encodings == () and spans:
+        request = [ByteRange(start, stop) for start, stop in spans]
+        parts = await backend.ranges.get_ranges(bucket, key, request, GetOptions(if_match=pin))
+    else:
+
+        async def fetch(span: tuple[int, int]) -> bytes:
+            options = GetOptions(ByteRange(*span), if_match=pin)
+            async with await read(bucket, key, options) as part:
+                return await part.read()
+
+        parts = await side_by_side(spans, fetch, concurrency)
+    fetched = dict(zip(spans, parts, strict=True))
+    results = [opening]
+    for start, stop in bounds[1:]:
+        if start == stop:
+            results.append(b"")
+            continue
+        low, data = next(
+            (low, data) for (low, high), data in fetched.items() if low <= start and stop <= high
+        )
+        results.append(data if len(data) == stop - start else data[start - low : stop - low])
+    return results
+
+
+def _merged(bounds: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    """Spans that cover every range, those at most ``gap`` apart as one."""
+    spans: list[tuple[int, int]] = []
+    for start, stop in sorted(bound for bound in bounds if bound[0] < bound[1]):
+        if spans and start <= spans[-1][1] + gap:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], stop))
+        else:
+            spans.append((start, stop))
+    return spans
+
+
+async def resolved(
+    head: Callable[[str, str], Awaitable[ObjectInfo]], bucket: str, objects: list[ObjectInfo]
+) -> list[ObjectInfo]:
+    """Entries of a listing completed by `head`; an object deleted meanwhile stays as listed."""
+
+    async def one(info: ObjectInfo) -> ObjectInfo:
+        if info.encodings == () or (info.encodings and info.size != info.stored_size):
+            return info
+        try:
+            return await head(bucket, info.key)
+        except ObjectNotFoundError:
+            return info
+
+    return await side_by_side(objects, one)

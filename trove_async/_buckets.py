@@ -1,0 +1,108 @@
+"""Buckets over several backends: they are created, deleted and listed on every one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trove_async._backend import Backend
+from trove_async.driver.options import BucketOptions, DeleteOptions, ListOptions
+from trove_async.errors import (
+    BucketExistsError,
+    BucketNotEmptyError,
+    BucketNotFoundError,
+    TroveError,
+)
+from trove_async.model import BucketInfo
+
+__all__ = ["create", "delete", "empty", "listed"]
+
+_TRIES = 3  # to empty a bucket that others still write to
+
+
+async def create(backends: Sequence[Backend], name: str, options: BucketOptions) -> None:
+    """Where some backends have it already the others get it; BucketExistsError when all have."""
+    made: list[Backend] = []
+    exists: BucketExistsError | None = None
+    for backend in backends:
+        try:
+            await backend.driver.create_bucket(name, options)
+        except BucketExistsError as exc:
+            exists = exc
+        except BaseException:
+            for other in made:
+                await other.driver.delete_bucket(name)
+            raise
+        else:
+            made.append(backend)
+    if not made and exists is not None:
+        raise exists
+
+
+async def delete(backends: Sequence[Backend], name: str, *, force: bool) -> None:
+    """All or none: what a backend refuses is put back on the others."""
+    if force:
+        for backend in backends:
+            await empty(backend, name)
+    having: list[Backend] = []
+    missing: BucketNotFoundError | None = None
+    for backend in backends:
+        try:
+            page = await backend.driver.list(name, ListOptions(page_size=1))
+        except BucketNotFoundError as exc:
+            missing = exc
+            continue
+        if page.objects:
+            raise BucketNotEmptyError("the bucket holds objects", bucket=name, backend=backend.name)
+        having.append(backend)
+    if not having and missing is not None:
+        raise missing
+    gone: list[Backend] = []
+    for backend in having:
+        try:
+            await backend.driver.delete_bucket(name)
+        except TroveError:
+            for other in gone:
+                await other.driver.create_bucket(name, BucketOptions())
+            raise
+        gone.append(backend)
+
+
+async def empty(backend: Backend, name: str) -> None:
+    """Deletes every object, also those that route elsewhere."""
+    for _ in range(_TRIES):
+        found = False
+        cursor: str | None = None
+        while True:
+            try:
+                page = await backend.driver.list(name, ListOptions(cursor=cursor))
+            except BucketNotFoundError:
+                return
+            keys = [info.key for info in page.objects]
+            found = found or bool(keys)
+            if backend.batch is not None and keys:
+                for result in await backend.batch.delete_many(name, keys):
+                    if result.error is not None:
+                        raise result.error
+            else:
+                for key in keys:
+                    await backend.driver.delete(name, key, DeleteOptions())
+            cursor = page.cursor
+            if cursor is None:
+                break
+        if not found:
+            return
+
+
+async def listed(backends: Sequence[Backend]) -> list[BucketInfo]:
+    """Each name once, sorted, with the earliest time any backend tells."""
+    known: dict[str, BucketInfo] = {}
+    for backend in backends:
+        for info in await backend.driver.list_buckets():
+            other = known.get(info.name)
+            if (
+                other is None
+                or other.created_at is None
+                or (info.created_at is not None and info.created_at < other.created_at)
+            ):
+                known[info.name] = info
+    return [known[name] for name in sorted(known)]

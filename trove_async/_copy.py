@@ -1,0 +1,210 @@
+"""Copies and moves: by the backend itself where that gives the same object, else streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+from trove_async._backend import Backend
+from trove_async._chunks import Body
+from trove_async._get import Reads
+from trove_async._put import Upload, Writes
+from trove_async._reader import ObjectReader
+from trove_async._record import read_record, reserved_metadata
+from trove_async.driver.base import Bytes
+from trove_async.driver.options import (
+    CopyOptions,
+    DeleteOptions,
+    GetOptions,
+    HeadOptions,
+    PutOptions,
+)
+from trove_async.errors import ObjectChangedError, PreconditionFailedError, TroveError
+from trove_async.middleware.base import Context, Stage
+from trove_async.middleware.pipeline import Entry, Pipeline
+from trove_async.model import ObjectInfo, ObjectRef
+
+__all__ = ["Copies"]
+
+Native = Callable[[ObjectRef, ObjectRef, CopyOptions], Awaitable[ObjectInfo]]
+
+
+class Copies:
+    def __init__(self, pipeline: Pipeline, reads: Reads, writes: Writes) -> None:
+        self._pipeline = pipeline
+        self._reads = reads
+        self._writes = writes
+
+    async def copy(
+        self,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        """``options.metadata`` is the user's: the record is kept beside it."""
+        there.need_conditions(None, options.if_none_match)
+        known = await self._looked_up(here, source, there, target, options)
+        if here is there and (known is None or self._permits(source, target, known)):
+            return await self._native(here, here.driver.copy, source, target, options, known)
+        return await self._streamed(here, source, there, target, options)
+
+    async def move(
+        self,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        """Never missing; across backends both are there for a moment."""
+        there.need_conditions(None, options.if_none_match)
+        if source == target and here is there:
+            return await self.copy(here, source, there, target, options)
+        known = await self._looked_up(here, source, there, target, options)
+        if (
+            here is there
+            and here.mover is not None
+            and (known is None or self._permits(source, target, known))
+        ):
+            return await self._native(here, here.mover.move, source, target, options, known)
+        if known is None:
+            known = await self._head(here, source)
+        pinned = replace(options, source_if_match=known.etag)
+        if here is there and self._permits(source, target, known):
+            info = await self._native(here, here.driver.copy, source, target, pinned, known)
+        else:
+            info = await self._streamed(here, source, there, target, pinned)
+        await self._forget(here, source, known)
+        return info
+
+    async def _forget(self, here: Backend, source: ObjectRef, known: ObjectInfo) -> None:
+        """Deletes what was moved, not what somebody put there since."""
+        condition = known.etag if "match" in here.conditional else None
+        try:
+            await here.driver.delete(source.bucket, source.key, DeleteOptions(None, condition))
+        except PreconditionFailedError as exc:
+            raise ObjectChangedError(
+                "the source was replaced while it was moved; both objects are kept",
+                bucket=source.bucket,
+                key=source.key,
+            ) from exc
+
+    # -- by the backend ------------------------------------------------------------------------
+
+    async def _looked_up(
+        self,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+    ) -> ObjectInfo | None:
+        """The source's stored truth, when the decision or the record needs it: one request."""
+        if here is there and options.metadata is None and not self._pipeline.writers:
+            return None
+        return await self._head(here, source)
+
+    async def _head(self, here: Backend, source: ObjectRef) -> ObjectInfo:
+        return await here.driver.head(source.bucket, source.key, HeadOptions())
+
+    def _permits(self, source: ObjectRef, target: ObjectRef, info: ObjectInfo) -> bool:
+        """Whether stored bytes may go to the target as they are: the layers of a put there
+        must be those that the object already went through."""
+        if not self._pipeline.writers:
+            return True
+        wanted = self._layers(target, info)
+        given = self._layers(source, info)
+        observers = {id(entry) for entry in given}
+        if any(entry.encoding is None and id(entry) not in observers for entry in wanted):
+            return False
+        applied = read_record(info.metadata).encodings
+        if applied == tuple(entry.encoding for entry in wanted if entry.encoding is not None):
+            return True
+        # Compression skips what does not shrink; that was decided by the content, not the key.
+        optional = {e.encoding for e in wanted if e.middleware.stage == Stage.COMPRESS}
+        same = [id(e) for e in wanted if e.encoding] == [id(e) for e in given if e.encoding]
+        required = tuple(
+            e.encoding for e in wanted if e.encoding is not None and e.encoding not in optional
+        )
+        return same and tuple(name for name in applied if name not in optional) == required
+
+    def _layers(self, place: ObjectRef, info: ObjectInfo) -> list[Entry]:
+        context = Context("copy", place.bucket, place.key, info.content_type, info.metadata)
+        return self._pipeline.for_write(context)
+
+    async def _native(
+        self,
+        backend: Backend,
+        verb: Native,
+        source: ObjectRef,
+        target: ObjectRef,
+        options: CopyOptions,
+        known: ObjectInfo | None,
+    ) -> ObjectInfo:
+        if options.metadata is not None and known is not None:
+            options = replace(
+                options,
+                metadata={**options.metadata, **reserved_metadata(known.metadata)},
+                source_if_match=known.etag,
+            )
+        try:
+            info = await verb(source, target, options)
+        except TroveError as exc:
+            exc.at(backend=backend.name)
+            raise
+        return await self._reads.seen(backend, target.bucket, target.key, info, None)
+
+    # -- through the pipeline ------------------------------------------------------------------
+
+    async def _streamed(
+        self,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        """Decoded by what the source records, encoded by what the target's scopes say."""
+        request = GetOptions(if_match=options.source_if_match)
+        try:
+            reader = await self._reads.open(here, source.bucket, source.key, request, False)
+        except PreconditionFailedError as exc:
+            raise ObjectChangedError(
+                "the source changed", bucket=source.bucket, key=source.key
+            ) from exc
+        async with reader:
+            info = reader.info
+            content_type = options.content_type or info.content_type
+            tags = None
+            if here.tagging is not None and there.tagging is not None:
+                tags = await here.tagging.get_tags(source.bucket, source.key) or None
+            body = _Reading(reader)
+            put = PutOptions(
+                content_type,
+                dict(info.metadata) if options.metadata is None else dict(options.metadata),
+                info.size,
+                tags=tags,
+                if_none_match=options.if_none_match,
+            )
+            upload = Upload(Body(lambda: body, info.size), None)
+            return await self._writes.put(there, target.bucket, target.key, put, upload)
+
+
+class _Reading:
+    """An open reader as a body; the reader's owner closes it."""
+
+    __slots__ = ("_iterator",)
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self._iterator = reader.__aiter__()
+
+    def __aiter__(self) -> AsyncIterator[Bytes]:
+        return self
+
+    async def __anext__(self) -> Bytes:
+        return await self._iterator.__anext__()
+
+    async def aclose(self) -> None:
+        pass

@@ -1,0 +1,189 @@
+"""Listings: one backend's pages, or several backends' merged by key."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from trove_async._backend import Backend
+from trove_async._record import read_record, seen_as
+from trove_async._seam import Idle, bounded
+from trove_async.driver.options import ListOptions
+from trove_async.errors import InvalidTokenError, TroveError
+from trove_async.model import ObjectInfo, ObjectPage
+
+__all__ = ["Merge", "listed"]
+
+_MOST_TOKEN = 64 * 1024
+
+
+def listed(info: ObjectInfo, has_metadata: bool) -> ObjectInfo:
+    """An entry as its caller sees it; never costs a request."""
+    if not has_metadata:
+        return info
+    record = read_record(info.metadata)
+    plain = not record.encodings or record.size is None
+    return seen_as(info, record, info.stored_size if plain else record.size or 0)
+
+
+@dataclass(slots=True)
+class _Entry:
+    text: str
+    info: ObjectInfo | None
+    """None: a common prefix."""
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One backend's part of a merged listing."""
+
+    backend: Backend
+    cursor: str | None = None
+    """Asks for the page after the buffered one."""
+    origin: str | None = None
+    """Asked for the buffered page: where a token takes up again."""
+    buffer: deque[_Entry] = field(default_factory=deque)
+    is_last: bool = False
+    """No page follows the buffered one."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_last and not self.buffer
+
+
+class Merge:
+    """A listing under way. Keys that route elsewhere are hidden, and no key is shown past the
+    smallest unfinished cursor, so the merged order is right whatever the page sizes."""
+
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        bucket: str,
+        options: ListOptions,
+        owner: Callable[[str, str], str] | None,
+        read_limit: float | None,
+    ) -> None:
+        self._bucket = bucket
+        self._options = options
+        self._owner = owner
+        self._limit = read_limit
+        self._last = ""
+        self._feeds = [_Feed(backend) for backend in backends]
+        if options.cursor is not None:
+            self._restore(options.cursor)
+
+    @property
+    def is_done(self) -> bool:
+        return all(feed.is_done for feed in self._feeds)
+
+    async def next_page(self, size: int) -> ObjectPage:
+        """At most one request per backend."""
+        await self._fill(size)
+        objects: list[ObjectInfo] = []
+        prefixes: list[str] = []
+        while len(objects) + len(prefixes) < size:
+            live = [feed for feed in self._feeds if not feed.is_done]
+            if not live or any(not feed.buffer for feed in live):
+                break
+            first = min(feed.buffer[0].text for feed in live)
+            self._last = first
+            taken: _Entry | None = None
+            for feed in live:
+                while feed.buffer and feed.buffer[0].text == first:
+                    taken = taken or feed.buffer[0]
+                    feed.buffer.popleft()
+            if taken is not None and taken.info is not None:
+                objects.append(taken.info)
+            else:
+                prefixes.append(first)
+        return ObjectPage(objects, prefixes, None if self.is_done else self._token())
+
+    async def _fill(self, size: int) -> None:
+        hungry = [feed for feed in self._feeds if not feed.buffer and not feed.is_last]
+        if len(hungry) == 1:
+            await self._fetch(hungry[0], size)
+        elif hungry:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for feed in hungry:
+                        group.create_task(self._fetch(feed, size))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+
+    async def _fetch(self, feed: _Feed, size: int) -> None:
+        options = self._options
+        request = feed.backend.driver.list(
+            self._bucket,
+            ListOptions(options.prefix, options.delimiter, options.start_after, feed.cursor, size),
+        )
+        try:
+            if self._limit is None:
+                page = await request
+            else:
+                page = await bounded(request, Idle(self._limit))
+        except TroveError as exc:
+            exc.at(backend=feed.backend.name)
+            raise
+        feed.origin = feed.cursor
+        feed.cursor = page.cursor
+        feed.is_last = page.cursor is None
+        has_metadata = feed.backend.features.listing_has_metadata
+        owner, name = self._owner, feed.backend.name
+        entries = [
+            _Entry(info.key, listed(info, has_metadata))
+            for info in page.objects
+            if owner is None or owner(self._bucket, info.key) == name
+        ]
+        entries += [_Entry(prefix, None) for prefix in page.prefixes]
+        if page.prefixes or not feed.backend.features.ordered_listing:
+            entries.sort(key=lambda entry: entry.text)
+        last = self._last
+        feed.buffer.extend(entry for entry in entries if not last or entry.text > last)
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    def _token(self) -> str:
+        """Where every backend stands. It is opaque and bound to this listing, but not trusted:
+        the prefix always comes from the call."""
+        state: dict[str, object] = {}
+        for feed in self._feeds:
+            if feed.buffer:
+                state[feed.backend.name] = [feed.origin]
+            elif not feed.is_last:
+                state[feed.backend.name] = [feed.cursor]
+        text = json.dumps([1, self._sign(), self._last, state], separators=(",", ":"))
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    def _sign(self) -> str:
+        options = self._options
+        about = json.dumps([self._bucket, options.prefix, options.delimiter])
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    def _restore(self, token: str) -> None:
+        try:
+            if len(token) > _MOST_TOKEN:
+                raise ValueError
+            text = base64.b64decode(
+                token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
+            )
+            version, signed, last, state = json.loads(text)
+            if version != 1 or signed != self._sign() or not isinstance(last, str):
+                raise ValueError
+            for feed in self._feeds:
+                saved = state.get(feed.backend.name)
+                if saved is None:
+                    feed.is_last = True
+                    continue
+                (cursor,) = saved
+                if cursor is not None and not isinstance(cursor, str):
+                    raise ValueError
+                feed.cursor = cursor
+        except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as exc:
+            raise InvalidTokenError("not a cursor of this listing", bucket=self._bucket) from exc
+        self._last = last

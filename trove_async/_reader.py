@@ -1,0 +1,184 @@
+"""An open object, as its reader holds it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from inspect import isawaitable
+from types import TracebackType
+from typing import Self
+
+from trove_async._chunks import Digest
+from trove_async.driver.base import Chunks
+from trove_async.errors import (
+    ChecksumMismatchError,
+    IntegrityError,
+    StreamConsumedError,
+    TroveError,
+    TruncatedError,
+)
+from trove_async.middleware.pipeline import Chain
+from trove_async.model import ObjectInfo
+
+__all__ = ["ObjectReader", "check_whole", "verified"]
+
+
+def check_whole(digest: Digest, size: int | None, recorded: str | None) -> None:
+    """The body of a full read against what the object records of itself."""
+    if size is not None and digest.count != size:
+        raise TruncatedError(f"the body has {digest.count} bytes, {size} were recorded")
+    if recorded is not None and digest.text != recorded:
+        raise ChecksumMismatchError(f"the body has {digest.text}, {recorded} was recorded")
+
+
+async def verified(
+    chunks: Chunks, digest: Digest, size: int | None, recorded: str | None
+) -> AsyncGenerator[bytes, None]:
+    """Passes the logical bytes on; the last of them only once the whole has been checked."""
+    held: bytes | None = None
+    async for chunk in chunks:
+        if held is not None:
+            yield held
+            held = None
+        if len(chunk) <= digest.is_inline:
+            digest.update(chunk)
+        else:
+            await digest.feed(chunk)
+        if size is not None and digest.count > size:
+            raise IntegrityError(f"the body goes on after the {size} bytes that were recorded")
+        piece = chunk if type(chunk) is bytes else bytes(chunk)
+        if size is not None and digest.count < size:
+            yield piece
+        else:
+            held = piece
+    check_whole(digest, size, recorded)
+    if held is not None:
+        yield held
+
+
+class ObjectReader:
+    """Iterate it, or `read` from it; once. Close it, or use it as a context manager.
+
+    Chunks are ``bytes`` and never empty. ``info.size`` is the size of the whole object, also
+    when a range of it is read.
+    """
+
+    __slots__ = ("_buffer", "_callbacks", "_chain", "_data", "_ended", "_state", "info", "length")
+
+    def __init__(
+        self, info: ObjectInfo, chain: Chain | None, data: bytes | None, length: int | None
+    ) -> None:
+        self.info = info
+        self.length = length
+        """Bytes this reader gives (of the range), when known before the end."""
+        self._chain = chain
+        self._data = data
+        self._buffer: bytes = b""
+        self._ended = False
+        self._state = 0 if chain is not None or data is not None else 2  # 0 new 1 iterated 2 closed
+        self._callbacks: list[Callable[[], object]] | None = None
+
+    def on_close(self, callback: Callable[[], Awaitable[None] | None]) -> None:
+        """Called once when the reader is closed; for limits that hold while a body is read."""
+        if self._callbacks is None:
+            self._callbacks = []
+        self._callbacks.append(callback)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._state:
+            raise StreamConsumedError("an object is read once; get it again", key=self.info.key)
+        self._state = 1
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncGenerator[bytes, None]:
+        while chunk := await self._next():
+            yield chunk
+
+    async def _next(self) -> bytes:
+        """The next chunk, ``b""`` at the end."""
+        if self._buffer:
+            chunk, self._buffer = self._buffer, b""
+            return chunk
+        data = self._data
+        if data is not None:
+            self._data = None
+            self._ended = True
+            return data
+        if self._ended or self._chain is None or not self._chain.levels:
+            return b""
+        try:
+            piece = await self._chain.top.__anext__()
+        except StopAsyncIteration:
+            self._ended = True
+            await self._release()  # nothing is left to close for who only reads to the end
+            return b""
+        except TroveError as exc:
+            exc.at(key=self.info.key, operation="get")
+            raise
+        return piece if type(piece) is bytes else bytes(piece)
+
+    async def read(self, n: int = -1) -> bytes:
+        """Up to ``n`` bytes, fewer only at the end; all that is left when ``n`` is negative."""
+        if self._state == 2:
+            raise StreamConsumedError("the reader is closed", key=self.info.key)
+        self._state = 1
+        if n == 0:
+            return b""
+        if n < 0:
+            first = await self._next()
+            if self._ended and not self._buffer:
+                return first
+            parts = [first]
+            while chunk := await self._next():
+                parts.append(chunk)
+            return b"".join(parts)
+        parts = []
+        wanted = n
+        while wanted and (chunk := await self._next()):
+            if len(chunk) > wanted:
+                chunk, self._buffer = chunk[:wanted], chunk[wanted:]
+            parts.append(chunk)
+            wanted -= len(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def aclose(self) -> None:
+        if self._state == 2:
+            return
+        self._state = 2
+        self._data, self._buffer = None, b""
+        await self._release()
+
+    async def _release(self) -> None:
+        chain, self._chain = self._chain, None
+        callbacks, self._callbacks = self._callbacks, None
+        try:
+            if chain is not None:
+                await chain.aclose()
+        finally:
+            for callback in callbacks or ():
+                result = callback()
+                if isawaitable(result):
+                    await result
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_chain", None) is not None:
+            warnings.warn(
+                f"the reader of {self.info.key!r} was dropped open; use async with or aclose()",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    def __repr__(self) -> str:
+        state = ("new", "open", "closed")[self._state]
+        return f"<ObjectReader {self.info.key!r} {self.info.size} bytes, {state}>"

@@ -1,0 +1,144 @@
+"""Watching a bucket: by what the backends tell, or by listing it again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Protocol, Self
+
+from trove_async.model import CommonPrefix, EventType, ObjectEvent, ObjectInfo
+
+__all__ = ["Watching", "poll_changes"]
+
+Entries = Callable[[], AsyncGenerator[ObjectInfo | CommonPrefix, None]]
+
+
+class Source(Protocol):
+    def __aiter__(self) -> AsyncIterator[ObjectEvent]: ...
+    async def __anext__(self) -> ObjectEvent: ...
+    async def aclose(self) -> None: ...
+
+
+Opener = Callable[[], Awaitable[Source]]
+
+
+class Watching:
+    """An async iterator of events. The watch stands from the first ``anext``, or from
+    entering it with ``async with``; `aclose` ends it."""
+
+    def __init__(self, openers: Sequence[Opener]) -> None:
+        self._openers = list(openers)
+        self._sources: list[Source] | None = None
+        self._queue: asyncio.Queue[ObjectEvent | BaseException | None] = asyncio.Queue(64)
+        self._pumps: list[asyncio.Task[None]] = []
+        self._ended = 0
+
+    async def _start(self) -> list[Source]:
+        if self._sources is None:
+            self._sources = []
+            try:
+                for opener in self._openers:
+                    self._sources.append(await opener())
+            except BaseException:
+                await self.aclose()
+                raise
+            if len(self._sources) > 1:
+                self._pumps = [asyncio.create_task(self._pump(s)) for s in self._sources]
+        return self._sources
+
+    async def _pump(self, source: Source) -> None:
+        last: BaseException | None = None
+        try:
+            async for event in source:
+                await self._queue.put(event)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            last = exc  # raised to the consumer
+        await self._queue.put(last)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ObjectEvent:
+        sources = await self._start()
+        if not self._pumps:
+            if not sources:
+                raise StopAsyncIteration
+            return await sources[0].__anext__()
+        while self._ended < len(self._pumps):
+            item = await self._queue.get()
+            if isinstance(item, ObjectEvent):
+                return item
+            if item is not None:
+                raise item
+            self._ended += 1
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+        self._pumps = []
+        sources, self._sources = self._sources or [], []
+        for source in sources:
+            await source.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+async def poll_changes(
+    bucket: str, entries: Entries, seconds: float, wanted: frozenset[str] | None
+) -> Source:
+    """Compares etags every ``seconds``; what is put and deleted in between is not seen.
+
+    The first listing is made before this returns its iterator. Holds one etag per key."""
+    known = {info.key: info.etag async for info in _objects(entries)}
+    return _compare(bucket, entries, seconds, wanted, known)
+
+
+async def _compare(
+    bucket: str,
+    entries: Entries,
+    seconds: float,
+    wanted: frozenset[str] | None,
+    known: dict[str, str],
+) -> AsyncGenerator[ObjectEvent, None]:
+    while True:
+        await asyncio.sleep(seconds)
+        seen: dict[str, str] = {}
+        events: list[ObjectEvent] = []
+        async with aclosing(_objects(entries)) as objects:
+            async for info in objects:
+                seen[info.key] = info.etag
+                before = known.get(info.key)
+                if before != info.etag:
+                    kind: EventType = "object.created" if before is None else "object.updated"
+                    events.append(ObjectEvent(kind, bucket, info.key, info))
+        events += [
+            ObjectEvent("object.deleted", bucket, key, None) for key in known if key not in seen
+        ]
+        known = seen
+        for event in events:
+            if wanted is None or event.type in wanted:
+                yield event
+
+
+async def _objects(entries: Entries) -> AsyncGenerator[ObjectInfo, None]:
+    async with aclosing(entries()) as found:
+        async for entry in found:
+            if isinstance(entry, ObjectInfo):
+                yield entry

@@ -1,0 +1,202 @@
+"""What a layer of the pipeline is.
+
+A layer takes chunks and gives chunks. Its coroutine *decides* (it may look at the first
+frame or read a key), the iterator it returns *works*. The store closes every level, so a
+layer closes only what it opened itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Flag, IntEnum, auto
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from trove_async._chunks import Digest
+from trove_async.driver.base import Chunks
+from trove_async.middleware.scope import Scope, everything
+from trove_async.model import ObjectRef
+
+__all__ = [
+    "Call",
+    "Context",
+    "Direction",
+    "Interceptor",
+    "Layout",
+    "Middleware",
+    "RangeSource",
+    "ReadMiddleware",
+    "Registration",
+    "SeekableTransform",
+    "Stage",
+    "Transform",
+    "WriteMiddleware",
+]
+
+R = TypeVar("R")
+
+
+class Direction(Flag):
+    READ = auto()
+    WRITE = auto()
+    READ_WRITE = READ | WRITE
+
+
+class Stage(IntEnum):
+    """Where a layer stands between the user and the driver, whatever the order of
+    registration: a scanner always sees plaintext, compression comes before encryption."""
+
+    PRESENT = 0
+    """Shapes what a reader sees; read-only, unrecorded."""
+    OBSERVE = 1
+    """Looks at the logical bytes and may refuse them."""
+    DEDUP = 2
+    COMPRESS = 3
+    TRANSFORM = 4
+    ENCRYPT = 5
+
+
+class Context:
+    """What layers of one operation know and tell each other. New for every operation."""
+
+    __slots__ = (
+        "applied",
+        "bucket",
+        "content_type",
+        "digest",
+        "hints",
+        "key",
+        "late",
+        "metadata",
+        "operation",
+        "size",
+        "stored_size",
+    )
+
+    def __init__(
+        self,
+        operation: str,
+        bucket: str,
+        key: str,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        size: int | None = None,
+    ) -> None:
+        self.operation = operation
+        self.bucket = bucket
+        self.key = key
+        self.content_type = content_type
+        self.metadata: Mapping[str, str] = {} if metadata is None else metadata
+        self.size = size
+        """Logical bytes, or None when not known."""
+        self.applied: list[str] = []
+        """Encodings so far, in write order; on a read those recorded."""
+        self.stored_size: int | None = None
+        """On a write: bytes the layers so far will give, when they can tell. On a read: bytes
+        the backend holds."""
+        self.hints: dict[str, str] = {}
+        """Recorded beside the encodings; known before the body."""
+        self.late: list[Callable[[], Mapping[str, str]]] = []
+        """More metadata, asked for when the body has ended."""
+        self.digest: Digest | None = None
+        """On a write: running digest of the logical bytes, complete when the body has ended."""
+
+
+class Middleware(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def stage(self) -> Stage: ...
+
+
+@runtime_checkable
+class WriteMiddleware(Middleware, Protocol):
+    async def write(self, chunks: Chunks, context: Context) -> Chunks:
+        """Returning ``chunks`` itself means "not applied", so nothing is recorded."""
+        ...
+
+
+@runtime_checkable
+class ReadMiddleware(Middleware, Protocol):
+    async def read(self, chunks: Chunks, context: Context) -> Chunks:
+        """Opens: header and key errors come from this coroutine, not from the first chunk."""
+        ...
+
+
+@runtime_checkable
+class Transform(WriteMiddleware, ReadMiddleware, Protocol):
+    """Changes the bytes; chosen by scope on write, by the object's record on read."""
+
+    @property
+    def encoding(self) -> str:
+        """Recorded with the object: ``a-z 0-9 . _ + -``."""
+        ...
+
+
+class RangeSource(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Chunks:
+        """Exactly these bytes, or raises."""
+        ...
+
+
+class Layout(Protocol):
+    """Where things are inside one transformed object: pure state, no handle, so that it can
+    be kept for the next range of the same object."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, below: RangeSource, start: int, stop: int) -> Chunks: ...
+
+
+@runtime_checkable
+class SeekableTransform(Transform, Protocol):
+    @property
+    def head(self) -> int:
+        """Bytes at the start that `layout` will want."""
+        ...
+
+    @property
+    def tail(self) -> int:
+        """Bytes at the end that `layout` will want."""
+        ...
+
+    async def layout(self, below: RangeSource, context: Context) -> Layout: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A layer, where it applies and when. Lower ``priority`` stands nearer the user within
+    its stage, then the order of registration."""
+
+    middleware: Middleware
+    scope: Scope = field(default_factory=everything)
+    direction: Direction | None = None
+    """Narrows the layer's own direction. A transform is always undone on reads of objects
+    that record it."""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """One operation of the store. Change it with `dataclasses.replace` and pass it on."""
+
+    operation: str
+    bucket: str
+    key: str
+    options: Any
+    """The driver's options record of this verb, with what the user asked."""
+    target: ObjectRef | None = None
+    """Of copy and move."""
+
+
+class Interceptor(Protocol):
+    """Wraps every operation: for get until the reader is closed (`ObjectReader.on_close`),
+    for list each page. Retries happen inside ``proceed``."""
+
+    async def intercept(self, call: Call[R], proceed: Callable[[Call[R]], Awaitable[R]]) -> R: ...
