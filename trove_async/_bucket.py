@@ -8,7 +8,7 @@ from datetime import datetime
 
 from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
-from trove_async._trove import Trove
+from trove_async._services import Services
 from trove_async._watching import Watching
 from trove_async.model import (
     CommonPrefix,
@@ -25,11 +25,11 @@ __all__ = ["Bucket"]
 
 
 class Bucket:
-    """Meanings and limits are those of `Trove`'s verbs of the same names."""
+    """Meanings and limits are those of the store's verbs of the same names."""
 
     __slots__ = ("_store", "name")
 
-    def __init__(self, store: Trove, name: str) -> None:
+    def __init__(self, store: Services, name: str) -> None:
         self._store = store
         self.name = name
 

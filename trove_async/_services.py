@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from trove_async import _buckets
+import trove_async._buckets as _buckets
 from trove_async._backend import Backend
 from trove_async._listing import listed
 from trove_async._names import check_tags, content_type_of

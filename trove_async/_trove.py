@@ -10,9 +10,10 @@ import builtins
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from trove_async._backend import Backend
+from trove_async._bucket import Bucket
 from trove_async._core import Core
 from trove_async._names import (
     check_bucket,
@@ -38,9 +39,6 @@ from trove_async.model import (
     Health,
     MiB,
 )
-
-if TYPE_CHECKING:
-    from trove_async._bucket import Bucket
 
 __all__ = ["Trove", "open"]
 
@@ -176,8 +174,6 @@ class Trove(Services):
         return (self._pinned or self._core.default).driver
 
     def bucket(self, name: str | None = None) -> Bucket:
-        from trove_async._bucket import Bucket
-
         return Bucket(self, self._bucket(name))
 
     async def ping(self) -> dict[str, Health]:
