@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "trove_async"
 
 # Row of each room, by the longest matching prefix of the module path below trove_async.
 ROWS = {
+    "_quick": 1.0,
     "errors": 1.0,
     "ids": 1.1,
     "model": 1.1,

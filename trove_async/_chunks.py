@@ -68,6 +68,16 @@ class OneChunk:
     async def aclose(self) -> None:
         self._data = None
 
+    def whole(self, size: int) -> bytes | None:
+        """Takes all of it, if that is ``size`` immutable bytes."""
+        data = self._data
+        if data is None:
+            return b"" if size == 0 else None
+        if type(data) is not bytes or len(data) != size:
+            return None
+        self._data = None
+        return data
+
 
 def empty() -> OneChunk:
     return OneChunk(b"")
@@ -82,6 +92,9 @@ async def chunks_of(data: bytes | memoryview, size: int) -> AsyncBytes:
 
 async def collect(chunks: AsyncIterable[Bytes]) -> bytes:
     """All of it in memory; the caller knows that it is small, and closes it."""
+    if type(chunks) is OneChunk:
+        data = await anext(chunks, b"")
+        return data if type(data) is bytes else bytes(data)
     parts = [chunk async for chunk in chunks]
     if len(parts) == 1 and type(parts[0]) is bytes:
         return parts[0]

@@ -13,10 +13,16 @@ from trove_async._names import content_type_of
 from trove_async._reader import ObjectReader, check_whole, verified
 from trove_async._record import Record, read_record, seen_as
 from trove_async._source import Body, Stored, fetch, pinned
+from trove_async.checksum import digest_of
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
 from trove_async.driver.options import ByteRange, GetOptions
-from trove_async.errors import InvalidRangeError, ObjectChangedError, TroveError
+from trove_async.errors import (
+    ChecksumMismatchError,
+    InvalidRangeError,
+    ObjectChangedError,
+    TroveError,
+)
 from trove_async.middleware.base import Context, Layout, RangeSource
 from trove_async.middleware.pipeline import Chain, Entry, Pipeline
 from trove_async.model import ObjectInfo
@@ -156,7 +162,7 @@ class Reads:
             observers = self._pipeline.observing(context)
         body = found.body
         if type(body) is OneChunk and not observers:
-            data = await _small(body, found)
+            data = body.whole(found.stop - found.start)
             if data is not None:
                 if is_whole and record.digest is not None:
                     _verify_small(data, record)
@@ -228,7 +234,7 @@ class Reads:
     ) -> ObjectReader:
         place = (backend.name, bucket, key)
         known = self.layouts.get(place) if options.version_id is None else None
-        if known is not None and _permits(options, known.info):
+        if known is not None and _permits(options, known.info) and _asks(options, known.size):
             try:
                 return await self._warm(backend, bucket, key, options, known)
             except ObjectChangedError:
@@ -424,20 +430,11 @@ def _counted(size: int) -> Digest:
     return digest
 
 
-async def _small(body: OneChunk, found: RawObject) -> bytes | None:
-    """The whole body when it is there already and complete."""
-    data = await anext(body, b"")
-    if len(data) != found.stop - found.start or type(data) is not bytes:
-        found.body = OneChunk(data)
-        return None
-    return data
-
-
 def _verify_small(data: bytes, record: Record) -> None:
     assert record.digest is not None
-    digest = Digest(record.digest.partition(":")[0])
-    digest.update(data)
-    check_whole(digest, record.size, record.digest)
+    found = digest_of(record.digest[: record.digest.index(":")], data)
+    if found != record.digest:
+        raise ChecksumMismatchError(f"the body has {found}, {record.digest} was recorded")
 
 
 def _with_range(options: GetOptions, wanted: ByteRange | None) -> GetOptions:
@@ -458,6 +455,17 @@ def _first_request(transforms: Sequence[Entry]) -> ByteRange:
     if tail:
         return ByteRange(-(tail + _HEAD_EXTRA))
     return ByteRange(0, head + _HEAD_EXTRA)
+
+
+def _asks(options: GetOptions, size: int) -> bool:
+    """Whether the range has bytes in an object of ``size``. Only then does a pinned request
+    tell whether the object is still the one that is known."""
+    assert options.range is not None
+    try:
+        start, stop = options.range.resolve(size)
+    except InvalidRangeError:
+        return False
+    return start < stop
 
 
 def _permits(options: GetOptions, info: ObjectInfo) -> bool:

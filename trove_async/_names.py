@@ -34,6 +34,7 @@ _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _CONTENT_TYPE = re.compile(
     rf"{_TOKEN}/{_TOKEN}(?:[ ]*;[ ]*{_TOKEN}=(?:{_TOKEN}|\"[ !#-\[\]-~]*\"))*", re.ASCII
 )
+_valid: set[str] = set()  # a service has few buckets and names them all the time
 _METADATA_NAME = re.compile(r"[a-z0-9_.-]{1,128}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -43,10 +44,14 @@ def check_bucket(name: str) -> str:
     """3 to 63 of ``a-z 0-9 . -``, alphanumeric at both ends, no ``..``, no IP address.
 
     The rules common to S3, GCS and (but for dots) Azure."""
-    if type(name) is not str and not isinstance(name, str):
+    if type(name) is str and name in _valid:
+        return name
+    if not isinstance(name, str):
         raise TypeError(f"a bucket name is a str, not {type(name).__name__}")
     if _BUCKET.fullmatch(name) is None or ".." in name or _ADDRESS.fullmatch(name):
         raise InvalidBucketNameError("not a bucket name", bucket=name[:100])
+    if len(_valid) < 1024:
+        _valid.add(name)
     return name
 
 

@@ -18,7 +18,7 @@ from trove_async._record import (
     seen_as,
     write_format,
 )
-from trove_async._seam import Idle, Pulled, bounded
+from trove_async._seam import Idle, Pulled, bounded, waited
 from trove_async.checksum import INLINE_LIMIT, digest_of
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Chunks
@@ -162,7 +162,12 @@ class Writes:
             if self._timeouts.read is None:
                 info = await request
             else:
-                info = await bounded(request, Idle(self._timeouts.read))
+                try:  # as `bounded`, without its frame
+                    waiting = request.send(None)
+                except StopIteration as stop:
+                    info = stop.value
+                else:
+                    info = await waited(request, waiting, Idle(self._timeouts.read))
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise

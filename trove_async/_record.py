@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trove_async.checksum import parse_digest
-from trove_async.errors import CorruptMetadataError, InvalidInputError, UnsupportedFormatError
+from trove_async.checksum import is_digest
+from trove_async.errors import CorruptMetadataError, UnsupportedFormatError
 from trove_async.model import ObjectInfo
 
 __all__ = ["FORMAT", "LENGTH", "TOKEN", "Record", "read_record", "seen_as", "write_format"]
@@ -60,10 +60,8 @@ def read_record(metadata: Mapping[str, str]) -> Record:
         record.size = int(length)
     digest = metadata.get(DIGEST)
     if digest is not None:
-        try:
-            parse_digest(digest)
-        except InvalidInputError as exc:
-            raise CorruptMetadataError("the recorded digest cannot be read") from exc
+        if not is_digest(digest):
+            raise CorruptMetadataError("the recorded digest cannot be read")
         record.digest = digest
     return record
 
@@ -104,8 +102,8 @@ def seen_as(info: ObjectInfo, record: Record, size: int) -> ObjectInfo:
 
 
 def user_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in metadata.items() if not name.startswith(_RESERVED)}
+    return {name: value for name, value in metadata.items() if name[:5] != _RESERVED}
 
 
 def reserved_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in metadata.items() if name.startswith(_RESERVED)}
+    return {name: value for name, value in metadata.items() if name[:5] == _RESERVED}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from trove_async._names import check_content_type
 from trove_async.checksum import parse_digest
 from trove_async.driver.options import ByteRange, ListOptions, WatchOptions
-from trove_async.errors import InvalidInputError, InvalidKeyError
+from trove_async.errors import InvalidInputError, InvalidKeyError, InvalidTokenError
 
 __all__ = ["byte_range", "check_listing", "signed_headers", "watch_options"]
 
@@ -51,7 +51,8 @@ def check_listing(
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidKeyError("lone surrogate in the arguments of a listing") from None
+            kind = InvalidTokenError if text is cursor else InvalidKeyError
+            raise kind("lone surrogate in the arguments of a listing") from None
     if delimiter == "":
         raise ValueError("a delimiter has at least one character")
     if not isinstance(page_size, int) or page_size < 1:

@@ -14,7 +14,7 @@ from trove_async.errors import OperationTimeoutError, TroveError
 from trove_async.middleware.base import Call, Interceptor
 from trove_async.model import ObjectRef
 
-__all__ = ["Idle", "Pulled", "Seam", "bounded"]
+__all__ = ["Idle", "Pulled", "Seam", "bounded", "waited"]
 
 R = TypeVar("R")
 Work = Callable[[str, str, Any], Coroutine[Any, Any, R]]
@@ -103,6 +103,11 @@ async def bounded(coro: Coroutine[Any, Any, R], idle: Idle) -> R:
     except StopIteration as stop:
         result: R = stop.value
         return result
+    return await waited(coro, waiting, idle)
+
+
+async def waited(coro: Coroutine[Any, Any, R], waiting: Any, idle: Idle) -> R:
+    """The rest of a coroutine that was started by hand and had to wait for ``waiting``."""
     scope = idle.arm()
     try:
         async with scope:
@@ -122,6 +127,7 @@ class Seam:
         self.interceptors = list(interceptors)
         self.policy = policy
         self.timeouts = timeouts
+        self._is_bare = not self.interceptors and timeouts.total is None
 
     async def run(
         self,
@@ -134,6 +140,11 @@ class Seam:
         replayable: bool = True,
         target: ObjectRef | None = None,
     ) -> R:
+        if self._is_bare:
+            try:
+                return await work(bucket, key, options)
+            except TroveError as exc:
+                return await self._again(operation, bucket, key, options, work, replayable, exc)
         if self.timeouts.total is not None:
             scope = asyncio.timeout(self.timeouts.total)
             try:
@@ -150,11 +161,7 @@ class Seam:
                         operation=operation,
                     ) from exc
                 raise
-        if self.interceptors:
-            return await self._intercepted(
-                operation, bucket, key, options, work, replayable, target
-            )
-        return await self._tried(operation, bucket, key, options, work, replayable)
+        return await self._intercepted(operation, bucket, key, options, work, replayable, target)
 
     async def _intercepted(
         self,
@@ -189,10 +196,22 @@ class Seam:
         try:
             return await work(bucket, key, options)
         except TroveError as exc:
-            exc.at(bucket=bucket or None, key=key or None, operation=operation)
-            if not exc.retryable or not replayable or self.policy.attempts == 1:
-                raise
-            failed = exc
+            return await self._again(operation, bucket, key, options, work, replayable, exc)
+
+    async def _again(
+        self,
+        operation: str,
+        bucket: str,
+        key: str,
+        options: Any,
+        work: Work[R],
+        replayable: bool,
+        failed: TroveError,
+    ) -> R:
+        """After the first try has failed: raises its error, or tries on."""
+        failed.at(bucket=bucket or None, key=key or None, operation=operation)
+        if not failed.retryable or not replayable:
+            raise failed
         started = time.monotonic()
         for attempt in range(1, self.policy.attempts):
             delay = self.policy.delay(attempt, getattr(failed, "retry_after", None))

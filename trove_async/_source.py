@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from trove_async._backend import Backend
 from trove_async._chunks import OneChunk, collect
-from trove_async._seam import Idle, bounded
+from trove_async._seam import Idle, bounded, waited
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
 from trove_async.driver.options import ByteRange, GetOptions
@@ -38,7 +38,12 @@ async def fetch(
         request = backend.driver.get(bucket, key, options)
     if timeouts.read is None:
         return await request
-    return await bounded(request, Idle(timeouts.read))
+    try:  # as `bounded`, without its frame: most small reads need not wait
+        waiting = request.send(None)
+    except StopIteration as stop:
+        raw: RawObject = stop.value
+        return raw
+    return await waited(request, waiting, Idle(timeouts.read))
 
 
 class Body:

@@ -125,7 +125,8 @@ class Hop:
         with self._lock:
             self._closing = True
             idle, self._idle = self._idle, 0
-        self._wake.release(idle)
+        if idle:
+            self._wake.release(idle)
         loop = asyncio.get_running_loop()
         while any(thread.is_alive() for thread in self._threads):
             joiner = loop.run_in_executor(None, self._threads[0].join)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from trove_async._quick import quick
 from trove_async.errors import TroveError
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 MiB = 1024 * 1024
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What is known of one object.

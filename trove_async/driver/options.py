@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from trove_async._quick import quick
 from trove_async.errors import InvalidRangeError
 
 __all__ = [
@@ -45,6 +46,7 @@ class ByteRange:
         return self.start, max(self.start, stop)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PutOptions:
     content_type: str = "application/octet-stream"
@@ -63,6 +65,7 @@ class PutOptions:
     concurrency: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class GetOptions:
     range: ByteRange | None = None
