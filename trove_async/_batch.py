@@ -11,7 +11,13 @@ from trove_async._core import Core
 from trove_async._names import check_key
 from trove_async._reader import ObjectReader
 from trove_async.driver.options import ByteRange, DeleteOptions, GetOptions
-from trove_async.errors import InvalidKeyError, ObjectNotFoundError, TroveError
+from trove_async.errors import (
+    InvalidKeyError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    TroveError,
+)
 from trove_async.model import DeleteResult, ObjectInfo
 
 __all__ = ["batch_delete", "read_ranges", "resolved", "side_by_side"]
@@ -23,6 +29,8 @@ _WIDTH = 16
 _GROUP = 1000  # keys of one call of the seam
 
 Read = Callable[[str, str, GetOptions], Awaitable[ObjectReader]]
+Native = Callable[[Sequence[ByteRange], str | None], Awaitable[list[bytes]]]
+"""All ranges of the version with that etag in one request, where the backend has that."""
 
 
 async def side_by_side(
@@ -90,13 +98,13 @@ async def _delete_group(
 
 
 async def read_ranges(
-    backend: Backend,
     bucket: str,
     key: str,
     wanted: Sequence[ByteRange | None],
     coalesce: int,
     concurrency: int,
     read: Read,
+    native: Native | None,
 ) -> list[bytes]:
     """The first range also tells size and version; the others are pinned to it."""
     first = wanted[0] or ByteRange(0)
@@ -107,17 +115,21 @@ async def read_ranges(
     spans = _merged(bounds[1:], coalesce)
     pin = info.etag or None
     parts: list[bytes]
-    if backend.ranges is not None and info.encodings == () and spans:
-        request = [ByteRange(start, stop) for start, stop in spans]
-        parts = await backend.ranges.get_ranges(bucket, key, request, GetOptions(if_match=pin))
-    else:
+    try:
+        if native is not None and info.encodings == () and spans:
+            parts = await native([ByteRange(start, stop) for start, stop in spans], pin)
+        else:
 
-        async def fetch(span: tuple[int, int]) -> bytes:
-            options = GetOptions(ByteRange(*span), if_match=pin)
-            async with await read(bucket, key, options) as part:
-                return await part.read()
+            async def fetch(span: tuple[int, int]) -> bytes:
+                options = GetOptions(ByteRange(*span), if_match=pin)
+                async with await read(bucket, key, options) as part:
+                    return await part.read()
 
-        parts = await side_by_side(spans, fetch, concurrency)
+            parts = await side_by_side(spans, fetch, concurrency)
+    except PreconditionFailedError as exc:
+        raise ObjectChangedError(
+            "the object was replaced between its ranges", bucket=bucket, key=key
+        ) from exc
     fetched = dict(zip(spans, parts, strict=True))
     results = [opening]
     for start, stop in bounds[1:]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trove_async._backend import Backend
+from trove_async.config import Timeouts
 from trove_async.driver.options import BucketOptions, DeleteOptions, ListOptions
 from trove_async.errors import (
     BucketExistsError,
@@ -19,18 +20,20 @@ __all__ = ["create", "delete", "empty", "listed"]
 _TRIES = 3  # to empty a bucket that others still write to
 
 
-async def create(backends: Sequence[Backend], name: str, options: BucketOptions) -> None:
+async def create(
+    backends: Sequence[Backend], name: str, options: BucketOptions, limits: Timeouts
+) -> None:
     """Where some backends have it already the others get it; BucketExistsError when all have."""
     made: list[Backend] = []
     exists: BucketExistsError | None = None
     for backend in backends:
         try:
-            await backend.driver.create_bucket(name, options)
+            await backend.limited(backend.driver.create_bucket(name, options), limits)
         except BucketExistsError as exc:
             exists = exc
         except BaseException:
             for other in made:
-                await other.driver.delete_bucket(name)
+                await other.limited(other.driver.delete_bucket(name), limits)
             raise
         else:
             made.append(backend)
@@ -38,16 +41,17 @@ async def create(backends: Sequence[Backend], name: str, options: BucketOptions)
         raise exists
 
 
-async def delete(backends: Sequence[Backend], name: str, *, force: bool) -> None:
+async def delete(backends: Sequence[Backend], name: str, limits: Timeouts, *, force: bool) -> None:
     """All or none: what a backend refuses is put back on the others."""
     if force:
         for backend in backends:
-            await empty(backend, name)
+            await empty(backend, name, limits)
     having: list[Backend] = []
     missing: BucketNotFoundError | None = None
     for backend in backends:
         try:
-            page = await backend.driver.list(name, ListOptions(page_size=1))
+            request = backend.driver.list(name, ListOptions(page_size=1))
+            page = await backend.limited(request, limits)
         except BucketNotFoundError as exc:
             missing = exc
             continue
@@ -59,33 +63,35 @@ async def delete(backends: Sequence[Backend], name: str, *, force: bool) -> None
     gone: list[Backend] = []
     for backend in having:
         try:
-            await backend.driver.delete_bucket(name)
+            await backend.limited(backend.driver.delete_bucket(name), limits)
         except TroveError:
             for other in gone:
-                await other.driver.create_bucket(name, BucketOptions())
+                await other.limited(other.driver.create_bucket(name, BucketOptions()), limits)
             raise
         gone.append(backend)
 
 
-async def empty(backend: Backend, name: str) -> None:
+async def empty(backend: Backend, name: str, limits: Timeouts) -> None:
     """Deletes every object, also those that route elsewhere."""
     for _ in range(_TRIES):
         found = False
         cursor: str | None = None
         while True:
             try:
-                page = await backend.driver.list(name, ListOptions(cursor=cursor))
+                request = backend.driver.list(name, ListOptions(cursor=cursor))
+                page = await backend.limited(request, limits)
             except BucketNotFoundError:
                 return
             keys = [info.key for info in page.objects]
             found = found or bool(keys)
             if backend.batch is not None and keys:
-                for result in await backend.batch.delete_many(name, keys):
+                batch = backend.batch.delete_many(name, keys)
+                for result in await backend.limited(batch, limits):
                     if result.error is not None:
                         raise result.error
             else:
                 for key in keys:
-                    await backend.driver.delete(name, key, DeleteOptions())
+                    await backend.limited(backend.driver.delete(name, key, DeleteOptions()), limits)
             cursor = page.cursor
             if cursor is None:
                 break
@@ -93,11 +99,11 @@ async def empty(backend: Backend, name: str) -> None:
             return
 
 
-async def listed(backends: Sequence[Backend]) -> list[BucketInfo]:
+async def listed(backends: Sequence[Backend], limits: Timeouts) -> list[BucketInfo]:
     """Each name once, sorted, with the earliest time any backend tells."""
     known: dict[str, BucketInfo] = {}
     for backend in backends:
-        for info in await backend.driver.list_buckets():
+        for info in await backend.limited(backend.driver.list_buckets(), limits):
             other = known.get(info.name)
             if (
                 other is None

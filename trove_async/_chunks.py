@@ -239,6 +239,18 @@ class Body:
     whole: bytes | None = None
     """All of it, when it is in memory and no larger than a chunk."""
     replayable: bool = False
+    is_taken: bool = False
+    """An iterator: once handed over it is closed, whatever becomes of the operation."""
+    is_open: bool = False
+
+    async def refuse(self, error: BaseException) -> None:
+        """Closes a body that was handed over and never opened, because of ``error``."""
+        if self.is_taken and not self.is_open:
+            self.is_open = True
+            try:
+                await self.open().aclose()
+            except Exception as closing:
+                error.add_note(f"closing the body failed too: {closing!r}")
 
 
 def as_body(source: object, chunk_size: int) -> Body:
@@ -254,7 +266,7 @@ def as_body(source: object, chunk_size: int) -> Body:
     if hasattr(source, "read"):
         return _of_file(source, chunk_size)
     if isinstance(source, AsyncIterable):
-        return Body(lambda: _of_async(source))
+        return Body(lambda: _of_async(source), is_taken=True)
     try:
         view = memoryview(cast("bytes", source))
     except TypeError:
@@ -263,12 +275,12 @@ def as_body(source: object, chunk_size: int) -> Body:
         return _of_view(view, chunk_size)
     if isinstance(source, Iterable):
         replayable = isinstance(source, list | tuple)
-        return Body(lambda: _of_iterable(source), replayable=replayable)
+        return Body(lambda: _of_iterable(source), replayable=replayable, is_taken=not replayable)
     raise TypeError(f"a body gives bytes; {type(source).__name__} does not")
 
 
 def _size_of_reader(reader: Any) -> int | None:
-    size = getattr(reader, "size", None)
+    size = getattr(reader, "length", None)
     return size if isinstance(size, int) else None
 
 
@@ -279,6 +291,8 @@ def _of_bytes(data: bytes, chunk_size: int) -> Body:
 
 
 def _of_view(view: memoryview, chunk_size: int) -> Body:
+    if view.nbytes == 0:
+        return _of_bytes(b"", chunk_size)
     if view.ndim != 1 or view.format != "B" or not view.c_contiguous:
         view = memoryview(view.tobytes()) if not view.c_contiguous else view.cast("B")
     if len(view) <= chunk_size:
@@ -385,23 +399,25 @@ async def _read_path(name: str | bytes, chunk_size: int) -> AsyncBytes:
         pending = None
     finally:
         # A worker may still own the file: closing it now could hit somebody else's descriptor.
-        await _quietly(opening)
-        if pending is not None:
-            await _quietly(pending)
-        if opening.done() and not opening.cancelled() and opening.exception() is None:
-            opening.result().close()
-
-
-async def _quietly(future: asyncio.Future[Any]) -> None:
-    """Waits for the end of a job whatever comes; a cancel is passed on afterwards."""
-    interrupted: asyncio.CancelledError | None = None
-    while not future.done():
         try:
-            await asyncio.wait([future])
+            await _quietly(opening, pending)
+        finally:
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+
+
+async def _quietly(*jobs: asyncio.Future[Any] | None) -> None:
+    """Waits for the end of jobs whatever comes; a cancel is passed on afterwards."""
+    running = [job for job in jobs if job is not None]
+    interrupted: asyncio.CancelledError | None = None
+    while not all(job.done() for job in running):
+        try:
+            await asyncio.wait(running)
         except asyncio.CancelledError as exc:
             interrupted = exc
-    if not future.cancelled():
-        future.exception()
+    for job in running:
+        if not job.cancelled():
+            job.exception()  # retrieved, so that the loop does not report it
     if interrupted is not None:
         raise interrupted
 

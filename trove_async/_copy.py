@@ -11,6 +11,7 @@ from trove_async._get import Reads
 from trove_async._put import Upload, Writes
 from trove_async._reader import ObjectReader
 from trove_async._record import read_record, reserved_metadata
+from trove_async.config import Timeouts
 from trove_async.driver.base import Bytes
 from trove_async.driver.options import (
     CopyOptions,
@@ -30,7 +31,10 @@ Native = Callable[[ObjectRef, ObjectRef, CopyOptions], Awaitable[ObjectInfo]]
 
 
 class Copies:
-    def __init__(self, pipeline: Pipeline, reads: Reads, writes: Writes) -> None:
+    def __init__(
+        self, pipeline: Pipeline, reads: Reads, writes: Writes, timeouts: Timeouts
+    ) -> None:
+        self._timeouts = timeouts
         self._pipeline = pipeline
         self._reads = reads
         self._writes = writes
@@ -83,7 +87,8 @@ class Copies:
         """Deletes what was moved, not what somebody put there since."""
         condition = known.etag if "match" in here.conditional else None
         try:
-            await here.driver.delete(source.bucket, source.key, DeleteOptions(None, condition))
+            request = here.driver.delete(source.bucket, source.key, DeleteOptions(None, condition))
+            await here.limited(request, self._timeouts)
         except PreconditionFailedError as exc:
             raise ObjectChangedError(
                 "the source was replaced while it was moved; both objects are kept",
@@ -107,7 +112,8 @@ class Copies:
         return await self._head(here, source)
 
     async def _head(self, here: Backend, source: ObjectRef) -> ObjectInfo:
-        return await here.driver.head(source.bucket, source.key, HeadOptions())
+        request = here.driver.head(source.bucket, source.key, HeadOptions())
+        return await here.limited(request, self._timeouts)
 
     def _permits(self, source: ObjectRef, target: ObjectRef, info: ObjectInfo) -> bool:
         """Whether stored bytes may go to the target as they are: the layers of a put there
@@ -179,7 +185,8 @@ class Copies:
             content_type = options.content_type or info.content_type
             tags = None
             if here.tagging is not None and there.tagging is not None:
-                tags = await here.tagging.get_tags(source.bucket, source.key) or None
+                asked = here.tagging.get_tags(source.bucket, source.key)
+                tags = await here.limited(asked, self._timeouts) or None
             body = _Reading(reader)
             put = PutOptions(
                 content_type,

@@ -74,7 +74,7 @@ class Core:
         self.seam = Seam(interceptors, retry, timeouts)
         self.reads = Reads(self.pipeline, retry, timeouts)
         self.writes = Writes(self.pipeline, checksum, retry, timeouts)
-        self.copies = Copies(self.pipeline, self.reads, self.writes)
+        self.copies = Copies(self.pipeline, self.reads, self.writes, timeouts)
         self.loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
         self._opening = False

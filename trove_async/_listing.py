@@ -183,7 +183,9 @@ class Merge:
                 (cursor,) = saved
                 if cursor is not None and not isinstance(cursor, str):
                     raise ValueError
+                (cursor or "").encode()  # no lone surrogates
                 feed.cursor = cursor
+            last.encode()
         except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as exc:
             raise InvalidTokenError("not a cursor of this listing", bucket=self._bucket) from exc
         self._last = last

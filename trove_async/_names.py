@@ -21,6 +21,7 @@ __all__ = [
     "check_key",
     "check_metadata",
     "check_tags",
+    "check_word",
     "content_type_of",
 ]
 
@@ -79,6 +80,15 @@ def check_content_type(text: str) -> str:
         raise TypeError(f"a content type is a str, not {type(text).__name__}")
     if len(text) > 255 or _CONTENT_TYPE.fullmatch(text) is None:
         raise InvalidInputError("not a content type")
+    return text
+
+
+def check_word(text: str) -> str:
+    """Storage class, region, etag, version: what some backends send in a header."""
+    if not isinstance(text, str):
+        raise TypeError(f"text is wanted, not {type(text).__name__}")
+    if not text or len(text) > 1024 or _CONTROL.search(text) or _SURROGATE.search(text):
+        raise InvalidInputError("empty, longer than 1024 or with control characters")
     return text
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from trove_async._batch import batch_delete, read_ranges, resolved
 from trove_async._chunks import as_body
@@ -16,6 +17,7 @@ from trove_async._names import (
     check_key,
     check_metadata,
     check_tags,
+    check_word,
     content_type_of,
 )
 from trove_async._opening import Opening
@@ -24,6 +26,7 @@ from trove_async._reader import ObjectReader
 from trove_async._requests import byte_range, check_listing
 from trove_async.checksum import parse_digest
 from trove_async.driver.options import (
+    ByteRange,
     CopyOptions,
     DeleteOptions,
     GetOptions,
@@ -45,6 +48,7 @@ __all__ = ["Objects"]
 
 _PLAIN_GET = GetOptions()
 _HEAD = HeadOptions()
+_NOTHING = (None,) * 5
 
 
 class Objects(Handle):
@@ -76,40 +80,53 @@ class Objects(Handle):
         """
         core = self._core
         core.check()
-        bucket = self._bucket(bucket)
-        check_key(key)
         source = as_body(body, core.chunk_size)
-        if size is not None and size < 0:
-            raise ValueError("size must not be negative")
-        if if_none_match is not None and if_none_match != "*":
-            raise ValueError('if_none_match of a put is "*" (create only)')
-        for name, number in (("part_size", part_size), ("concurrency", concurrency)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be positive")
-        expected = parse_digest(checksum) if checksum is not None else None
-        options = PutOptions(
-            content_type_of(key) if content_type is None else check_content_type(content_type),
-            check_metadata(metadata, reserved=raw) if metadata else {},
-            source.size if size is None else size,
-            None,
-            check_tags(tags) if tags else None,
-            storage_class,
-            if_match,
-            if_none_match,
-            part_size,
-            concurrency,
-        )
-        upload = Upload(source, expected, raw)
+        try:
+            bucket = self._bucket(bucket)
+            check_key(key)
+            if size is not None and size < 0:
+                raise ValueError("size must not be negative")
+            if if_none_match is not None and if_none_match != "*":
+                raise ValueError('if_none_match of a put is "*" (create only)')
+            for name, number in (("part_size", part_size), ("concurrency", concurrency)):
+                if number is not None and number < 1:
+                    raise ValueError(f"{name} must be positive")
+            expected = parse_digest(checksum) if checksum is not None else None
+            options = PutOptions(
+                content_type_of(key) if content_type is None else check_content_type(content_type),
+                check_metadata(metadata, reserved=raw) if metadata else {},
+                source.size if size is None else size,
+                None,
+                check_tags(tags) if tags else None,
+                storage_class if storage_class is None else check_word(storage_class),
+                if_match if if_match is None else check_word(if_match),
+                if_none_match,
+                part_size,
+                concurrency,
+            )
+            upload = Upload(source, expected, raw)
 
-        async def work(bucket: str, key: str, options: PutOptions) -> ObjectInfo:
-            backend = self._place(bucket, key)
-            if options.if_match is not None or options.if_none_match is not None:
-                backend.need_conditions(options.if_match, options.if_none_match)
-            if options.tags:
-                backend.need(backend.tagging, "tags")
-            return await core.writes.put(backend, bucket, key, options, upload)
+            def work(bucket: str, key: str, options: PutOptions) -> Coroutine[Any, Any, ObjectInfo]:
+                backend = self._place(bucket, key)
+                if options.if_match is not None or options.if_none_match is not None:
+                    backend.need_conditions(options.if_match, options.if_none_match)
+                if options.tags:
+                    backend.need(backend.tagging, "tags")
+                return core.writes.put(backend, bucket, key, options, upload)
 
-        return await core.seam.run("put", bucket, key, options, work, replayable=source.replayable)
+            return await core.seam.run(
+                "put",
+                bucket,
+                key,
+                options,
+                work,
+                # A raw put carries no token by which a condition would know its own success.
+                replayable=source.replayable
+                and not (raw and (if_match is not None or if_none_match is not None)),
+            )
+        except BaseException as exc:
+            await source.refuse(exc)
+            raise
 
     def get(
         self,
@@ -131,9 +148,8 @@ class Objects(Handle):
 
         async def start() -> ObjectReader:
             self._core.check()
-            options = GetOptions(
-                byte_range(range), version_id, if_match, if_none_match, if_modified_since
-            )
+            asked = (range, version_id, if_match, if_none_match, if_modified_since)
+            options = _PLAIN_GET if asked == _NOTHING else GetOptions(byte_range(range), *asked[1:])
             return await self._open(self._bucket(bucket), check_key(key), options, raw)
 
         return Opening(start)
@@ -141,10 +157,16 @@ class Objects(Handle):
     async def _open(self, bucket: str, key: str, options: GetOptions, raw: bool) -> ObjectReader:
         reads = self._core.reads
 
-        async def work(bucket: str, key: str, options: GetOptions) -> ObjectReader:
-            return await reads.open(self._place(bucket, key), bucket, key, options, raw)
+        def work(bucket: str, key: str, options: GetOptions) -> Coroutine[Any, Any, ObjectReader]:
+            return reads.open(self._place(bucket, key), bucket, key, options, raw)
 
-        return await self._core.seam.run("get", bucket, key, options, work)
+        total = self._core.timeouts.total
+        if total is None:
+            return await self._core.seam.run("get", bucket, key, options, work)
+        started = asyncio.get_running_loop().time()
+        reader = await self._core.seam.run("get", bucket, key, options, work)
+        reader.limit(started + total, total)
+        return reader
 
     async def get_bytes(
         self,
@@ -192,9 +214,18 @@ class Objects(Handle):
         async def read(bucket: str, key: str, options: GetOptions) -> ObjectReader:
             return await self._open(bucket, key, options, False)
 
-        return await read_ranges(
-            self._place(bucket, key), bucket, key, wanted, coalesce, concurrency, read
-        )
+        async def fetch(spans: Sequence[ByteRange], etag: str | None) -> builtins.list[bytes]:
+            async def work(bucket: str, key: str, options: GetOptions) -> builtins.list[bytes]:
+                backend = self._place(bucket, key)
+                ranges = backend.need(backend.ranges, "ranges")
+                request = ranges.get_ranges(bucket, key, spans, options)
+                return await backend.limited(request, self._core.timeouts)
+
+            pin = GetOptions(if_match=etag)
+            return await self._core.seam.run("get_ranges", bucket, key, pin, work)
+
+        native = fetch if self._place(bucket, key).ranges is not None else None
+        return await read_ranges(bucket, key, wanted, coalesce, concurrency, read, native)
 
     async def head(
         self, bucket: str | None, key: str, *, version_id: str | None = None
@@ -247,7 +278,15 @@ class Objects(Handle):
                 request = backend.driver.delete(bucket, key, options)
             await backend.limited(request, core.timeouts)
 
-        await core.seam.run("delete", bucket, key, DeleteOptions(version_id, if_match), work)
+        await core.seam.run(
+            "delete",
+            bucket,
+            key,
+            DeleteOptions(version_id, if_match),
+            work,
+            # A repeated one could find gone what its own first try deleted.
+            replayable=version_id is None and if_match is None,
+        )
 
     async def delete_many(
         self, bucket: str | None, keys: Sequence[str]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trove_async._backend import Backend
 from trove_async._chunks import Body, Digest, OneChunk, tap
@@ -63,12 +64,19 @@ class Writes:
         self._policy = policy
         self._timeouts = timeouts
 
-    async def put(
+    def put(
+        self, backend: Backend, bucket: str, key: str, options: PutOptions, upload: Upload
+    ) -> Coroutine[Any, Any, ObjectInfo]:
+        """One try. ``options.metadata`` is the user's; the record is added here.
+
+        A plain function, as `_write`: a frame less for each small put."""
+        if options.if_match is None and options.if_none_match is None:
+            return self._write(backend, bucket, key, options, upload)
+        return self._conditional(backend, bucket, key, options, upload)
+
+    async def _conditional(
         self, backend: Backend, bucket: str, key: str, options: PutOptions, upload: Upload
     ) -> ObjectInfo:
-        """One try. ``options.metadata`` is the user's; the record is added here."""
-        if options.if_match is None and options.if_none_match is None:
-            return await self._write(backend, bucket, key, options, upload)
         if upload.token is None:
             upload.token = secrets.token_hex(8)
         try:
@@ -86,7 +94,8 @@ class Writes:
     ) -> ObjectInfo | None:
         """The object there now, if an earlier try of this very put made it."""
         try:
-            info = await backend.driver.head(bucket, key, HeadOptions())
+            request = backend.driver.head(bucket, key, HeadOptions())
+            info = await backend.limited(request, self._timeouts)
         except TroveError:
             return None
         if info.metadata.get(TOKEN) != upload.token:
@@ -95,9 +104,9 @@ class Writes:
         size = record.size if record.size is not None else upload.body.size
         return seen_as(info, record, info.stored_size if size is None else size)
 
-    async def _write(
+    def _write(
         self, backend: Backend, bucket: str, key: str, options: PutOptions, upload: Upload
-    ) -> ObjectInfo:
+    ) -> Coroutine[Any, Any, ObjectInfo]:
         body = upload.body
         entries: list[Entry] = []
         if self._pipeline.writers:
@@ -107,13 +116,13 @@ class Writes:
             context.stored_size = options.size
             entries = self._pipeline.for_write(context)
             if entries:
-                return await self._layered(backend, bucket, key, options, upload, context, entries)
+                return self._layered(backend, bucket, key, options, upload, context, entries)
         whole = body.whole
         if whole is not None and len(whole) <= self._inline:
-            return await self._small(backend, bucket, key, options, upload, whole)
+            return self._small(backend, bucket, key, options, upload, whole)
         context = Context("put", bucket, key, options.content_type, options.metadata, options.size)
         context.stored_size = options.size
-        return await self._layered(backend, bucket, key, options, upload, context, entries)
+        return self._layered(backend, bucket, key, options, upload, context, entries)
 
     # -- bytes at hand, no layer: a straight line --------------------------------------------
 
@@ -204,6 +213,7 @@ class Writes:
         digests = [digest]
         if upload.expected is not None and upload.expected[0] != self._algorithm:
             digests.append(Digest(upload.expected[0]))
+        upload.body.is_open = True
         chain = Chain(upload.body.open())
         try:
             if entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from inspect import isawaitable
@@ -9,10 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from trove_async._chunks import Digest
-from trove_async.driver.base import Chunks
+from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import (
     ChecksumMismatchError,
     IntegrityError,
+    OperationTimeoutError,
     StreamConsumedError,
     TroveError,
     TruncatedError,
@@ -56,6 +58,21 @@ async def verified(
         yield held
 
 
+async def _until(chunks: Chunks, deadline: float, total: float) -> AsyncGenerator[Bytes, None]:
+    while True:
+        scope = asyncio.timeout_at(deadline)
+        try:
+            async with scope:
+                chunk = await anext(chunks, None)
+        except TimeoutError as exc:
+            if scope.expired() and not isinstance(exc, TroveError):
+                raise OperationTimeoutError(f"not done within {total:g} s") from exc
+            raise
+        if chunk is None:
+            return
+        yield chunk
+
+
 class ObjectReader:
     """Iterate it, or `read` from it; once. Close it, or use it as a context manager.
 
@@ -84,6 +101,12 @@ class ObjectReader:
             self._callbacks = []
         self._callbacks.append(callback)
 
+    def limit(self, deadline: float, total: float) -> None:
+        """No chunk comes after ``deadline`` on the loop's clock, ``total`` seconds after the
+        operation began."""
+        if self._chain is not None and self._chain.levels:
+            self._chain.push(_until(self._chain.top, deadline, total))
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         if self._state:
             raise StreamConsumedError("an object is read once; get it again", key=self.info.key)
@@ -106,8 +129,11 @@ class ObjectReader:
             return data
         if self._ended or self._chain is None or not self._chain.levels:
             return b""
+        top = self._chain.top
         try:
-            piece = await self._chain.top.__anext__()
+            piece = await top.__anext__()
+            while not piece:  # a careless layer; taken for the end it would cut the body short
+                piece = await top.__anext__()
         except StopAsyncIteration:
             self._ended = True
             await self._release()  # nothing is left to close for who only reads to the end
@@ -122,6 +148,10 @@ class ObjectReader:
         if self._state == 2:
             raise StreamConsumedError("the reader is closed", key=self.info.key)
         self._state = 1
+        if n < 0 and self._data is not None:
+            data, self._data = self._data, None
+            self._ended = True
+            return data
         if n == 0:
             return b""
         if n < 0:
@@ -146,7 +176,8 @@ class ObjectReader:
             return
         self._state = 2
         self._data, self._buffer = None, b""
-        await self._release()
+        if self._chain is not None or self._callbacks is not None:
+            await self._release()
 
     async def _release(self) -> None:
         chain, self._chain = self._chain, None

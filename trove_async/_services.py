@@ -33,7 +33,7 @@ class Services(Objects):
         """On every backend."""
 
         async def work(bucket: str, key: str, options: BucketOptions) -> None:
-            await _buckets.create(self._places(), bucket, options)
+            await _buckets.create(self._places(), bucket, options, self._core.timeouts)
 
         await self._on_bucket("create_bucket", name, BucketOptions(region), work)
 
@@ -41,13 +41,13 @@ class Services(Objects):
         """From every backend; refuses one that holds objects unless ``force`` deletes them."""
 
         async def work(bucket: str, key: str, options: None) -> None:
-            await _buckets.delete(self._places(), bucket, force=force)
+            await _buckets.delete(self._places(), bucket, self._core.timeouts, force=force)
 
         await self._on_bucket("delete_bucket", name, None, work)
 
     async def list_buckets(self) -> builtins.list[BucketInfo]:
         async def work(bucket: str, key: str, options: None) -> builtins.list[BucketInfo]:
-            return await _buckets.listed(self._places())
+            return await _buckets.listed(self._places(), self._core.timeouts)
 
         self._core.check()
         return await self._core.seam.run("list_buckets", "", "", None, work)
@@ -174,24 +174,24 @@ class Services(Objects):
         return Watching([self._notified(name, options, b) for b in self._places()])
 
     def _polling(self, bucket: str, options: WatchOptions, seconds: float) -> Opener:
-        async def start() -> Source:
+        async def work(bucket: str, key: str, options: WatchOptions) -> Source:
             return await poll_changes(
                 bucket, lambda: self.list(bucket, prefix=options.prefix), seconds, options.events
             )
 
-        return start
+        return lambda: self._core.seam.run("watch", bucket, "", options, work)
 
     def _notified(self, bucket: str, options: WatchOptions, backend: Backend) -> Opener:
         notifier = backend.need(backend.notifier, "events of its own; give poll=seconds")
         is_routed = self._pinned is None and bool(self._core.router)
 
-        async def start() -> Source:
+        async def work(bucket: str, key: str, options: WatchOptions) -> Source:
+            events = await backend.limited(notifier.watch(bucket, options), self._core.timeouts)
             return _Seen(
-                await notifier.watch(bucket, options),
-                lambda key: not is_routed or self._core.route(bucket, key) is backend,
+                events, lambda key: not is_routed or self._core.route(bucket, key) is backend
             )
 
-        return start
+        return lambda: self._core.seam.run("watch", bucket, "", options, work)
 
 
 class _Seen:

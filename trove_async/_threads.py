@@ -53,15 +53,20 @@ class Hop:
         for thread in self._threads:
             thread.start()
 
-    def run(self, function: Callable[[], T]) -> Job[T]:
-        """Starts ``function`` in a worker; await the job for its result."""
+    def run(self, function: Callable[[], T], *, at_once: bool = False) -> Job[T]:
+        """Starts ``function`` in a worker; await the job for its result.
+
+        Workers are woken once per turn of the loop, for all jobs of that turn; ``at_once``
+        wakes one now, for a large job that runs beside what the caller does next."""
         if self._closing:
             raise DriverClosedError("the driver is closed")
         if asyncio.get_running_loop() is not self._loop:
             raise WrongLoopError("opened in another event loop")
         job: Job[T] = Job(loop=self._loop)
         self._jobs.append((job, function))
-        if not self._kicked:
+        if at_once:
+            self._wake_some()
+        elif not self._kicked:
             self._kicked = True
             self._loop.call_soon(self._kick)
         return job
@@ -69,6 +74,9 @@ class Hop:
     def _kick(self) -> None:
         """Once per turn of the loop: wake as many workers as there are jobs for."""
         self._kicked = False
+        self._wake_some()
+
+    def _wake_some(self) -> None:
         with self._lock:
             wanted = min(len(self._jobs), self._idle)
             self._idle -= wanted

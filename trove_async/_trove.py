@@ -179,11 +179,14 @@ class Trove(Services):
     async def ping(self) -> dict[str, Health]:
         """Asks every backend; a failing one is an answer, not an error."""
         self._core.check()
-        backends = self._places()
-        limit = self._core.timeouts.read
-        async with asyncio.TaskGroup() as group:
-            tasks = {b.name: group.create_task(b.health(limit)) for b in backends}
-        return {name: task.result() for name, task in tasks.items()}
+
+        async def work(bucket: str, key: str, options: None) -> dict[str, Health]:
+            limit = self._core.timeouts.read
+            async with asyncio.TaskGroup() as group:
+                tasks = {b.name: group.create_task(b.health(limit)) for b in self._places()}
+            return {name: task.result() for name, task in tasks.items()}
+
+        return await self._core.seam.run("ping", "", "", None, work)
 
     # -- layers ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -43,6 +44,7 @@ class Watching:
                     self._sources.append(await opener())
             except BaseException:
                 await self.aclose()
+                self._sources = None  # the next anext tries again
                 raise
             if len(self._sources) > 1:
                 self._pumps = [asyncio.create_task(self._pump(s)) for s in self._sources]
@@ -107,21 +109,44 @@ async def poll_changes(
 
     The first listing is made before this returns its iterator. Holds one etag per key."""
     known = {info.key: info.etag async for info in _objects(entries)}
-    return _compare(bucket, entries, seconds, wanted, known)
+    return _Polling(bucket, entries, seconds, wanted, known)
 
 
-async def _compare(
-    bucket: str,
-    entries: Entries,
-    seconds: float,
-    wanted: frozenset[str] | None,
-    known: dict[str, str],
-) -> AsyncGenerator[ObjectEvent, None]:
-    while True:
-        await asyncio.sleep(seconds)
+class _Polling:
+    """No generator: an `anext` that is cancelled (``wait_for``) must not end the watch."""
+
+    def __init__(
+        self,
+        bucket: str,
+        entries: Entries,
+        seconds: float,
+        wanted: frozenset[str] | None,
+        known: dict[str, str],
+    ) -> None:
+        self._bucket = bucket
+        self._entries = entries
+        self._seconds = seconds
+        self._wanted = wanted
+        self._known = known
+        self._events: deque[ObjectEvent] = deque()
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ObjectEvent:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            await asyncio.sleep(self._seconds)
+            await self._look()
+        return self._events.popleft()
+
+    async def _look(self) -> None:
         seen: dict[str, str] = {}
         events: list[ObjectEvent] = []
-        async with aclosing(_objects(entries)) as objects:
+        known, bucket = self._known, self._bucket
+        async with aclosing(_objects(self._entries)) as objects:
             async for info in objects:
                 seen[info.key] = info.etag
                 before = known.get(info.key)
@@ -131,10 +156,12 @@ async def _compare(
         events += [
             ObjectEvent("object.deleted", bucket, key, None) for key in known if key not in seen
         ]
-        known = seen
-        for event in events:
-            if wanted is None or event.type in wanted:
-                yield event
+        self._known = seen
+        self._events += [e for e in events if self._wanted is None or e.type in self._wanted]
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._events.clear()
 
 
 async def _objects(entries: Entries) -> AsyncGenerator[ObjectInfo, None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +87,8 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
     match = "logs/**"
     store = "archive"
     """
+    import tomllib
+
     try:
         with Path(path).open("rb") as file:
             data = tomllib.load(file)
@@ -104,10 +105,15 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
         _only(table, f"stores.{name}", "url")
         urls[name] = _expanded(_text(table, "url", f"stores.{name}"))
     default = data.get("default", next(iter(urls)) if len(urls) == 1 else None)
-    if default not in urls:
+    if not isinstance(default, str) or default not in urls:
         raise InvalidConfigError("default must name one of the stores")
+    if "default" in urls and default != "default":
+        raise InvalidConfigError("a store named 'default' is the default one")
     routes = []
-    for number, route in enumerate(data.get("routes", []), 1):
+    listed = data.get("routes", [])
+    if not isinstance(listed, list):
+        raise InvalidConfigError("routes are written as [[routes]]")
+    for number, route in enumerate(listed, 1):
         where = f"route {number}"
         _only(route, where, "match", "store")
         store = _text(route, "store", where)

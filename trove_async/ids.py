@@ -6,13 +6,12 @@ The text form is that of https://github.com/jetify-com/typeid/tree/main/spec.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Self
-from uuid import UUID
-
-from typeid import TypeID as _TypeID
-from typeid.errors import TypeIDException
+from typing import TYPE_CHECKING, Self
 
 from trove_async.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 __all__ = [
     "BucketID",
@@ -55,8 +54,11 @@ class TroveID(str):
         """Raises `InvalidInputError` unless ``text`` is a TypeID with this class's prefix."""
         if not isinstance(text, str):
             raise TypeError(f"an id is a str, not {type(text).__name__}")
+        from typeid import TypeID  # on first use: its import costs as much as all of ours
+        from typeid.errors import TypeIDException
+
         try:
-            parsed = _TypeID.from_string(text)
+            parsed = TypeID.from_string(text)
         except (TypeIDException, ValueError) as exc:
             raise InvalidInputError(f"not an id: {text!r}") from exc
         if cls.expected is not None and parsed.prefix != cls.expected:
@@ -65,7 +67,9 @@ class TroveID(str):
 
     @classmethod
     def new(cls) -> Self:
-        return cls(str(_TypeID(prefix=cls.expected)))
+        from typeid import TypeID
+
+        return cls(str(TypeID(prefix=cls.expected)))
 
     @property
     def prefix(self) -> str:
@@ -73,7 +77,11 @@ class TroveID(str):
 
     @property
     def uuid(self) -> UUID:
-        return UUID(str(_TypeID.from_string(str(self)).uuid))
+        from uuid import UUID
+
+        from typeid import TypeID
+
+        return UUID(str(TypeID.from_string(str(self)).uuid))
 
     @property
     def created_at(self) -> datetime:

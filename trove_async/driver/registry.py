@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from trove_async.driver.base import Driver
 from trove_async.driver.dsn import DSN, parse_dsn
@@ -41,6 +40,8 @@ def lookup(scheme: str) -> DriverFactory:
         module, name = _BUILT_IN[scheme]
         factory: DriverFactory = getattr(import_module(module), name).from_dsn
         return factory
+    from importlib.metadata import entry_points  # slow to import, and most never need it
+
     named = {str(point.value): point for point in entry_points(group=_GROUP, name=scheme)}
     if len(named) > 1:
         raise InvalidDSNError(f"two packages claim scheme {scheme!r}: {', '.join(sorted(named))}")
@@ -53,6 +54,8 @@ def lookup(scheme: str) -> DriverFactory:
 
 def schemes() -> list[str]:
     """All that `lookup` would find, sorted; loads nothing."""
+    from importlib.metadata import entry_points
+
     points = {point.name for point in entry_points(group=_GROUP)}
     return sorted({*_BUILT_IN, *_registered, *points})
 

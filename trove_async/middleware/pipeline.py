@@ -241,15 +241,20 @@ class Pipeline:
 
     def for_encodings(self, encodings: Sequence[str], context: Context) -> list[Entry]:
         """The transforms of a record in write order; one whose scope matches is preferred
-        among several with the same encoding."""
-        found = []
+        among several with the same encoding, and an encoding that is recorded twice is undone
+        by two of them, in their order."""
+        found: list[Entry] = []
         for encoding in encodings:
             known = self.transforms.get(encoding)
             if not known:
                 raise UnknownEncodingError(
                     f"the object is encoded with {encoding!r}, which is not registered here"
                 )
-            found.append(next((e for e in known if e.matches(context)), known[0]))
+            choice = known
+            if len(known) > 1:
+                choice = [e for e in known if e.matches(context)] or known
+                choice = [e for e in choice if e not in found] or choice
+            found.append(choice[0])
         return found
 
     def expected_transforms(self, context: Context) -> list[Entry]:

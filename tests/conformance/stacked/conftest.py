@@ -1,0 +1,22 @@
+"""Every case on the memory driver, through two transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conformance import stacks
+from trove_async import Driver
+from trove_async.drivers.memory import MemoryDriver
+from trove_async.testing.harness import Stack
+
+
+@pytest.fixture
+def trove_driver_factory() -> Callable[[], Driver]:
+    return MemoryDriver
+
+
+@pytest.fixture
+def trove_stack() -> Stack:
+    return Stack("both", stacks.both)
