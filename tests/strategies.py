@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from tests.transforms import FRAME, Flip, Xor
 from trove_async import Middleware
 
-__all__ = ["STACKS", "bodies", "bucket_names", "chopped", "keys", "metadata", "sizes", "slices"]
+__all__ = [
+    "STACKS",
+    "bodies",
+    "bucket_names",
+    "chopped",
+    "keys",
+    "metadata",
+    "sizes",
+    "slices",
+    "wanted_of",
+]
 
 STACKS: dict[str, Callable[[], list[Middleware]]] = {
     "none": list,
@@ -71,3 +81,15 @@ def chopped(data: bytes, cuts: Sequence[int]) -> AsyncGenerator[bytes, None]:
             turn += 1
 
     return pieces()
+
+
+def wanted_of(data: bytes, wanted: slice) -> bytes | None:
+    """What a range gives by the rules of the interface; None: InvalidRangeError."""
+    start, stop = wanted.start, wanted.stop
+    if start < 0:
+        return data[start:]
+    if stop is not None and stop == start:
+        return b""
+    if start >= len(data) and not (start == 0 and not data):
+        return None
+    return data[start:stop]

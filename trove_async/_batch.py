@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from trove_async._names import check_key
 from trove_async._reader import ObjectReader
 from trove_async.driver.options import ByteRange, DeleteOptions, GetOptions
 from trove_async.errors import (
+    IntegrityError,
     InvalidKeyError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -130,15 +132,14 @@ async def read_ranges(
         raise ObjectChangedError(
             "the object was replaced between its ranges", bucket=bucket, key=key
         ) from exc
-    fetched = dict(zip(spans, parts, strict=True))
+    lows = [low for low, _ in spans]
     results = [opening]
     for start, stop in bounds[1:]:
         if start == stop:
             results.append(b"")
             continue
-        low, data = next(
-            (low, data) for (low, high), data in fetched.items() if low <= start and stop <= high
-        )
+        index = bisect_right(lows, start) - 1
+        low, data = lows[index], parts[index]
         results.append(data if len(data) == stop - start else data[start - low : stop - low])
     return results
 
@@ -157,14 +158,15 @@ def _merged(bounds: Sequence[tuple[int, int]], gap: int) -> list[tuple[int, int]
 async def resolved(
     head: Callable[[str, str], Awaitable[ObjectInfo]], bucket: str, objects: list[ObjectInfo]
 ) -> list[ObjectInfo]:
-    """Entries of a listing completed by `head`; an object deleted meanwhile stays as listed."""
+    """Entries of a listing completed by `head`; an object deleted meanwhile, or one whose record
+    cannot be read, stays as listed."""
 
     async def one(info: ObjectInfo) -> ObjectInfo:
         if info.encodings == () or (info.encodings and info.size != info.stored_size):
             return info
         try:
             return await head(bucket, info.key)
-        except ObjectNotFoundError:
+        except (ObjectNotFoundError, IntegrityError):
             return info
 
     return await side_by_side(objects, one)

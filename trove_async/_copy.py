@@ -149,12 +149,11 @@ class Copies:
         options: CopyOptions,
         known: ObjectInfo | None,
     ) -> ObjectInfo:
-        if options.metadata is not None and known is not None:
-            options = replace(
-                options,
-                metadata={**options.metadata, **reserved_metadata(known.metadata)},
-                source_if_match=known.etag,
-            )
+        if known is not None:  # what was decided was decided for this very version
+            options = replace(options, source_if_match=known.etag or None)
+            if options.metadata is not None:
+                kept = {**options.metadata, **reserved_metadata(known.metadata)}
+                options = replace(options, metadata=kept)
         try:
             info = await verb(source, target, options)
         except TroveError as exc:

@@ -90,7 +90,7 @@ class Core:
         self._opening = True
         opened: list[Backend] = []
         try:
-            for backend in self._distinct():
+            for backend in self.distinct():
                 opened.append(backend)
                 await backend.open(self.timeouts)
             for backend in self.backends.values():
@@ -110,7 +110,7 @@ class Core:
         self.check()
         self.loop = None
         self.reads.layouts.clear()
-        await self._close(self._distinct(), None)
+        await self._close(self.distinct(), None)
 
     async def _close(self, backends: Sequence[Backend], error: BaseException | None) -> None:
         """A cancel cannot leave some of them open."""
@@ -127,7 +127,7 @@ class Core:
 
         await settle(asyncio.ensure_future(every()))
 
-    def _distinct(self) -> list[Backend]:
+    def distinct(self) -> list[Backend]:
         """One backend per driver: the same one may have two names."""
         seen: dict[int, Backend] = {}
         for backend in self.backends.values():

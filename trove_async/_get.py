@@ -12,7 +12,7 @@ from trove_async._chunks import Digest, OneChunk, cut
 from trove_async._names import content_type_of
 from trove_async._reader import ObjectReader, check_whole, verified
 from trove_async._record import Record, read_record, seen_as
-from trove_async._source import Body, Stored, fetch, pinned
+from trove_async._source import Body, Stored, changed, fetch, pinned
 from trove_async.checksum import digest_of
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
@@ -21,6 +21,7 @@ from trove_async.errors import (
     ChecksumMismatchError,
     InvalidRangeError,
     ObjectChangedError,
+    PreconditionFailedError,
     TroveError,
 )
 from trove_async.middleware.base import Context, Layout, RangeSource
@@ -126,6 +127,15 @@ class Reads:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
+
+    async def _fetch_pinned(
+        self, backend: Backend, bucket: str, key: str, options: GetOptions
+    ) -> RawObject:
+        """One more request of the same read: only this very version will do."""
+        try:
+            return await self._fetch(backend, bucket, key, options)
+        except PreconditionFailedError as exc:
+            raise changed(bucket, key) from exc
 
     def _body(
         self, backend: Backend, bucket: str, key: str, found: RawObject, options: GetOptions
@@ -261,12 +271,13 @@ class Reads:
         """The first request brings the metadata and, where a layer is expected, the part of
         the object that its layout is read from. ``expected`` None: it is encoded for sure."""
         assert options.range is not None
+        fetch = self._fetch if expected is not None else self._fetch_pinned
         if expected is not None and not expected:
             first = options.range
         else:
             first = _first_request(expected or self._all_transforms())
         try:
-            found = await self._fetch(backend, bucket, key, _with_range(options, first))
+            found = await fetch(backend, bucket, key, _with_range(options, first))
         except InvalidRangeError:
             if first is not options.range:
                 raise
@@ -361,7 +372,7 @@ class Reads:
         if size is None:
             size = await self._logical_size(backend, bucket, key, info, record, options)
         start, stop = options.range.resolve(size)
-        found = await self._fetch(
+        found = await self._fetch_pinned(
             backend, bucket, key, _with_range(pinned(options, info.etag), None)
         )
         context = self._context(bucket, key, info, record)
@@ -408,7 +419,7 @@ class Reads:
         known = await self._layouts(bucket, key, stored, record)
         if known is not None:
             return known.size
-        found = await self._fetch(
+        found = await self._fetch_pinned(
             backend, bucket, key, _with_range(pinned(options, info.etag), None)
         )
         context = self._context(bucket, key, info, record)

@@ -35,6 +35,10 @@ class Handle:
     def _places(self) -> builtins.list[Backend]:
         return [self._pinned] if self._pinned else [*self._core.backends.values()]
 
+    def _distinct(self) -> builtins.list[Backend]:
+        """Each driver once, also one that has two names."""
+        return [self._pinned] if self._pinned else self._core.distinct()
+
     async def _on_bucket(
         self,
         operation: str,

@@ -9,13 +9,18 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trove_async._backend import Backend
-from trove_async._record import read_record, seen_as
+from trove_async._record import read_record, seen_as, user_metadata
 from trove_async._seam import Idle, bounded
 from trove_async.driver.options import ListOptions
-from trove_async.errors import InvalidTokenError, TroveError
+from trove_async.errors import (
+    BucketNotFoundError,
+    IntegrityError,
+    InvalidTokenError,
+    TroveError,
+)
 from trove_async.model import ObjectInfo, ObjectPage
 
 __all__ = ["Merge", "listed"]
@@ -24,10 +29,14 @@ _MOST_TOKEN = 64 * 1024
 
 
 def listed(info: ObjectInfo, has_metadata: bool) -> ObjectInfo:
-    """An entry as its caller sees it; never costs a request."""
+    """An entry as its caller sees it; never costs a request, and no object with a record that
+    cannot be read hides the others."""
     if not has_metadata:
         return info
-    record = read_record(info.metadata)
+    try:
+        record = read_record(info.metadata)
+    except IntegrityError:
+        return replace(info, metadata=user_metadata(info.metadata))
     plain = not record.encodings or record.size is None
     return seen_as(info, record, info.stored_size if plain else record.size or 0)
 
@@ -74,6 +83,7 @@ class Merge:
         self._owner = owner
         self._limit = read_limit
         self._last = ""
+        self._missing = 0
         self._feeds = [_Feed(backend) for backend in backends]
         if options.cursor is not None:
             self._restore(options.cursor)
@@ -127,6 +137,13 @@ class Merge:
                 page = await request
             else:
                 page = await bounded(request, Idle(self._limit))
+        except BucketNotFoundError as exc:
+            exc.at(backend=feed.backend.name)
+            self._missing += 1
+            if self._missing == len(self._feeds):
+                raise
+            feed.is_last = True  # a backend added after the bucket was made has none of it
+            return
         except TroveError as exc:
             exc.at(backend=feed.backend.name)
             raise

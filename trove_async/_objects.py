@@ -148,6 +148,8 @@ class Objects(Handle):
 
         async def start() -> ObjectReader:
             self._core.check()
+            if if_modified_since is not None and if_modified_since.tzinfo is None:
+                raise ValueError("if_modified_since needs a time zone")
             asked = (range, version_id, if_match, if_none_match, if_modified_since)
             options = _PLAIN_GET if asked == _NOTHING else GetOptions(byte_range(range), *asked[1:])
             return await self._open(self._bucket(bucket), check_key(key), options, raw)

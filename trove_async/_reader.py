@@ -92,7 +92,8 @@ class ObjectReader:
         self._data = data
         self._buffer: bytes = b""
         self._ended = False
-        self._state = 0 if chain is not None or data is not None else 2  # 0 new 1 iterated 2 closed
+        # 0 new, 1 being read, 2 closed, 3 failed: what is left must not pass for the end
+        self._state = 0 if chain is not None or data is not None else 2
         self._callbacks: list[Callable[[], object]] | None = None
 
     def on_close(self, callback: Callable[[], Awaitable[None] | None]) -> None:
@@ -128,6 +129,8 @@ class ObjectReader:
             self._ended = True
             return data
         if self._ended or self._chain is None or not self._chain.levels:
+            if self._state > 1 and not self._ended:
+                raise self._unreadable()
             return b""
         top = self._chain.top
         try:
@@ -138,15 +141,17 @@ class ObjectReader:
             self._ended = True
             await self._release()  # nothing is left to close for who only reads to the end
             return b""
-        except TroveError as exc:
-            exc.at(key=self.info.key, operation="get")
+        except BaseException as exc:  # a cancel too ends what gives the bytes
+            self._state = 3
+            if isinstance(exc, TroveError):
+                exc.at(key=self.info.key, operation="get")
             raise
         return piece if type(piece) is bytes else bytes(piece)
 
     async def read(self, n: int = -1) -> bytes:
         """Up to ``n`` bytes, fewer only at the end; all that is left when ``n`` is negative."""
-        if self._state == 2:
-            raise StreamConsumedError("the reader is closed", key=self.info.key)
+        if self._state > 1:
+            raise self._unreadable()
         self._state = 1
         if n < 0 and self._data is not None:
             data, self._data = self._data, None
@@ -170,6 +175,10 @@ class ObjectReader:
             parts.append(chunk)
             wanted -= len(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _unreadable(self) -> StreamConsumedError:
+        what = "is closed" if self._state == 2 else "failed; get the object again"
+        return StreamConsumedError(f"the reader {what}", key=self.info.key)
 
     async def aclose(self) -> None:
         if self._state == 2:
@@ -211,5 +220,5 @@ class ObjectReader:
             )
 
     def __repr__(self) -> str:
-        state = ("new", "open", "closed")[self._state]
+        state = ("new", "open", "closed", "failed")[self._state]
         return f"<ObjectReader {self.info.key!r} {self.info.size} bytes, {state}>"

@@ -33,7 +33,7 @@ class Services(Objects):
         """On every backend."""
 
         async def work(bucket: str, key: str, options: BucketOptions) -> None:
-            await _buckets.create(self._places(), bucket, options, self._core.timeouts)
+            await _buckets.create(self._distinct(), bucket, options, self._core.timeouts)
 
         await self._on_bucket("create_bucket", name, BucketOptions(region), work)
 
@@ -41,13 +41,13 @@ class Services(Objects):
         """From every backend; refuses one that holds objects unless ``force`` deletes them."""
 
         async def work(bucket: str, key: str, options: None) -> None:
-            await _buckets.delete(self._places(), bucket, self._core.timeouts, force=force)
+            await _buckets.delete(self._distinct(), bucket, self._core.timeouts, force=force)
 
         await self._on_bucket("delete_bucket", name, None, work)
 
     async def list_buckets(self) -> builtins.list[BucketInfo]:
         async def work(bucket: str, key: str, options: None) -> builtins.list[BucketInfo]:
-            return await _buckets.listed(self._places(), self._core.timeouts)
+            return await _buckets.listed(self._distinct(), self._core.timeouts)
 
         self._core.check()
         return await self._core.seam.run("list_buckets", "", "", None, work)
@@ -105,7 +105,7 @@ class Services(Objects):
             raise ValueError("two lifecycle rules have the same id")
 
         async def work(bucket: str, key: str, options: None) -> None:
-            drivers = [b.need(b.lifecycle, "lifecycle rules") for b in self._places()]
+            drivers = [b.need(b.lifecycle, "lifecycle rules") for b in self._distinct()]
             for driver in drivers:
                 await driver.set_lifecycle(bucket, rules)
 

@@ -24,7 +24,7 @@ from trove_async.errors import (
 )
 from trove_async.model import ObjectInfo
 
-__all__ = ["Body", "Stored", "fetch"]
+__all__ = ["Body", "Stored", "changed", "fetch", "pinned"]
 
 
 async def fetch(
@@ -90,7 +90,7 @@ class Body:
         self._timeouts = timeouts
         self._idle = Idle(timeouts.read) if timeouts.read is not None else None
         self._tries = 1
-        self._deadline = time.monotonic() + policy.deadline
+        self._deadline = 0.0
         self.info = raw.info
 
     def __aiter__(self) -> AsyncIterator[Bytes]:
@@ -125,13 +125,13 @@ class Body:
                 raise TrailingDataError(
                     f"the body goes on after byte {self._stop}", bucket=self._bucket, key=self._key
                 )
-            if self._tries > 1:
-                self._tries = 1
-                self._deadline = time.monotonic() + self._policy.deadline
+            self._tries = 1
             return chunk
 
     async def _again(self, failed: TroveError) -> None:
         """Opens the rest of the body, or raises ``failed``."""
+        if self._tries == 1:  # progress was made: the time counts from this failure
+            self._deadline = time.monotonic() + self._policy.deadline
         while True:
             delay = self._policy.delay(self._tries, getattr(failed, "retry_after", None))
             if (
@@ -149,7 +149,7 @@ class Body:
             try:
                 raw = await fetch(self._backend, self._bucket, self._key, options, self._timeouts)
             except PreconditionFailedError as exc:
-                raise _changed(self._bucket, self._key) from exc
+                raise changed(self._bucket, self._key) from exc
             except TroveError as exc:
                 if not exc.retryable:
                     raise
@@ -157,14 +157,14 @@ class Body:
                 continue
             self._body = raw.body
             if raw.info.etag != self.info.etag or raw.start != self._position:
-                raise _changed(self._bucket, self._key)
+                raise changed(self._bucket, self._key)
             return
 
     async def aclose(self) -> None:
         await self._body.aclose()
 
 
-def _changed(bucket: str, key: str) -> ObjectChangedError:
+def changed(bucket: str, key: str) -> ObjectChangedError:
     return ObjectChangedError("the object was replaced while it was read", bucket=bucket, key=key)
 
 
@@ -236,11 +236,11 @@ class Stored:
         try:
             raw = await fetch(self._backend, self._bucket, self._key, options, self._timeouts)
         except (PreconditionFailedError, NotModifiedError) as exc:
-            raise _changed(self._bucket, self._key) from exc
+            raise changed(self._bucket, self._key) from exc
         body = self._body(raw)
         async with aclosing(body):
             if raw.info.etag != self.info.etag or (raw.start, raw.stop) != (start, stop):
-                raise _changed(self._bucket, self._key)
+                raise changed(self._bucket, self._key)
             async for chunk in body:
                 yield chunk
 

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from trove_async.errors import DriverClosedError, WrongLoopError
@@ -46,8 +47,10 @@ class Hop:
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._closing = False
+        self._alive = workers
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
+            threading.Thread(target=self._run, name=f"{name}-{i}", daemon=True)
             for i in range(workers)
         ]
         for thread in self._threads:
@@ -82,6 +85,21 @@ class Hop:
             self._idle -= wanted
         if wanted:
             self._wake.release(wanted)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._lock:
+                self._alive -= 1
+                is_last = self._alive == 0
+            if is_last:
+                with suppress(RuntimeError):  # the loop is gone; nobody waits any more
+                    self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
 
     def _work(self) -> None:
         while True:
@@ -129,19 +147,18 @@ class Hop:
                 job.set_exception(error)
 
     async def close(self) -> None:
-        """Lets what runs end, then ends the threads. Twice is fine."""
+        """Lets what runs end, then ends the threads, also when cancelled. Twice is fine."""
         with self._lock:
             self._closing = True
             idle, self._idle = self._idle, 0
         if idle:
             self._wake.release(idle)
-        loop = asyncio.get_running_loop()
-        while any(thread.is_alive() for thread in self._threads):
-            joiner = loop.run_in_executor(None, self._threads[0].join)
-            await settle(joiner)
-            for thread in self._threads[1:]:
-                await settle(loop.run_in_executor(None, thread.join))
-        self._drain()
+        try:
+            await settle(self._ended)
+        finally:
+            for thread in self._threads:
+                thread.join()  # each has left its loop already
+            self._drain()
 
 
 async def settle(future: asyncio.Future[T]) -> T:

@@ -72,7 +72,8 @@ def open(
             driver, named, routing = target, dict(backends or {}), [*routes]
         else:
             text = os.fspath(target)
-            if "://" in text:
+            # A DSN that lost its scheme is not shown as a missing file: it may hold a password.
+            if "://" in text or not text or ("@" in text and not os.path.exists(text)):
                 driver, named, routing = driver_for(text)[0], dict(backends or {}), [*routes]
             else:
                 config = load_config(text)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Protocol, Self
 
+from trove_async._threads import settle
 from trove_async.model import CommonPrefix, EventType, ObjectEvent, ObjectInfo
 
 __all__ = ["Watching", "poll_changes"]
@@ -80,14 +81,26 @@ class Watching:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        for pump in self._pumps:
-            pump.cancel()
-        if self._pumps:
-            await asyncio.wait(self._pumps)
-        self._pumps = []
+        pumps, self._pumps = self._pumps, []
         sources, self._sources = self._sources or [], []
+        first: BaseException | None = None
+        if pumps:
+            for pump in pumps:
+                pump.cancel()
+            try:
+                await settle(asyncio.gather(*pumps, return_exceptions=True))
+            except asyncio.CancelledError as exc:
+                first = exc
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)  # wakes who waits for an event
         for source in sources:
-            await source.aclose()
+            try:
+                await source.aclose()
+            except BaseException as exc:  # the others are closed all the same
+                first = first or exc
+        if first is not None:
+            raise first
 
     async def __aenter__(self) -> Self:
         await self._start()

@@ -29,7 +29,8 @@ class RetryPolicy:
     maximum: float = 10.0
     """Seconds no single delay exceeds."""
     deadline: float = 60.0
-    """Seconds after the start of the call when no new try begins."""
+    """Seconds after the first failure when no new try begins. Progress of a body that is read
+    starts them anew."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:

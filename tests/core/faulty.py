@@ -30,6 +30,7 @@ from trove_async._chunks import rechunk
 from trove_async.drivers.memory import MemoryDriver
 
 Bytes = bytes | bytearray | memoryview
+STOPS = ("break", "short", "hang")
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class WatchedBody:
 
     async def __anext__(self) -> Bytes:
         fault = self._fault
-        if fault is not None and self._given >= fault.after and fault.kind != "corrupt":
+        if fault is not None and self._given >= fault.after and fault.kind in STOPS:
             self._fault = None
             if fault.meanwhile is not None:
                 result = fault.meanwhile()
@@ -97,7 +98,7 @@ class WatchedBody:
                 self._fault = None
                 return b"!"
             raise
-        if fault is not None and fault.kind in ("break", "short", "hang"):
+        if fault is not None and fault.kind in STOPS:
             chunk = chunk[: fault.after - self._given]
         elif fault is not None and fault.kind == "corrupt":
             place = fault.after - self._given

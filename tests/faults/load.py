@@ -28,8 +28,6 @@ class Load:
         self.count = seed * 10_000
         self.done = 0
         self.after_each: Callable[[], None] = lambda: None
-        self.acked_uploads: dict[str, tuple[str, dict[int, PartInfo]]] = {}
-        """Upload -> its key and its parts, as acknowledged."""
 
     async def start(self) -> None:
         with self.ledger.flight({f"{self.bucket}/": BUCKET}):
@@ -120,18 +118,18 @@ class Load:
         with self.ledger.flight({}):
             upload = await self.driver.initiate_multipart(bucket, key, new.options)
         parts: dict[int, PartInfo] = {}
-        self.acked_uploads[upload] = (key, parts)
+        self.ledger.uploads[upload] = (key, parts)
         half = len(new.data) // 2
         for number, piece in ((1, b"again"), (1, new.data[:half]), (2, new.data[half:])):
             body = OneChunk(piece)
             parts[number] = await self.driver.upload_part(bucket, key, upload, number, body, None)
             self.after_each()
         if self.random.random() < 0.3:
-            self.acked_uploads.pop(upload)
+            self.ledger.uploads.pop(upload)
             await self.driver.abort_multipart(bucket, key, upload)
             return
         with self.ledger.flight({name: new}):
-            self.acked_uploads.pop(upload)
+            self.ledger.uploads.pop(upload)
             await self.driver.complete_multipart(
                 bucket, key, upload, list(parts.values()), PutOptions()
             )

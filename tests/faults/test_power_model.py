@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,11 @@ import pytest
 from tests.faults.load import Load
 from tests.faults.world import Expected, Ledger, Place, found_at
 from trove_async.drivers.local import LocalConfig, LocalDriver
+from trove_async.errors import CorruptMetadataError, UploadNotFoundError
 from trove_async.testing.crashfs import CrashFS, Image, materialise
+
+EACH = 1_300
+"""Eight runs of so many: more than 10,000 distinct states in the normal suite."""
 
 
 class Cuts:
@@ -33,39 +39,90 @@ class Cuts:
 
 
 async def cuts_of(
-    root: Path, seed: int, *, lanes: int, steps: int, each: int, place: Place
+    root: Path, fs: CrashFS, seed: int, *, most: int, place: Place
 ) -> list[tuple[Image, Expected]]:
-    root.mkdir(mode=0o700)
-    fs = CrashFS(root, "slow", seed=seed)
+    """A load in two lanes, until there are so many cuts of it."""
     driver = LocalDriver(LocalConfig(root, metadata=place), fs)
     ledger = Ledger()
-    cuts = Cuts(fs, ledger, each)
+    cuts = Cuts(fs, ledger, each=8)
     fs.on_change = cuts.take
     await driver.open()
     load = Load(driver, ledger, seed)
     load.after_each = cuts.take
     await load.start()
-    await load.run(lanes, steps)
+    while len(cuts.taken) < most:
+        await load.run(lanes=2, steps=2)
     await driver.close()
-    cuts.take()
-    return cuts.taken
+    return cuts.taken[:most]
 
 
-async def check_all(scratch: Path, cuts: list[tuple[Image, Expected]], place: Place) -> int:
+async def check_all(scratch: Path, cuts: list[tuple[Image, Expected]], place: Place) -> None:
     for number, (image, expected) in enumerate(cuts):
         root = scratch / f"cut-{number}"
         materialise(image, root)
         try:
-            expected.check(await found_at(root, place))
-        except Exception as exc:
-            exc.add_note(f"cut {number} of {len(cuts)}; kept in {root}: {sorted(image)}")
+            await found_at(root, place, expected)
+        except BaseException as exc:
+            exc.add_note(f"cut {number} of {len(cuts)}: {sorted(image)}")
             raise
         shutil.rmtree(root)
-    return len(cuts)
+
+
+def empty_root(scratch: Path) -> Path:
+    root = scratch / "live"
+    root.mkdir(mode=0o700)
+    return root
 
 
 @pytest.mark.parametrize("place", ["auto", "sidecar"])
 @pytest.mark.parametrize("seed", range(4))
 async def test_F07_nothing_acknowledged_is_lost(scratch: Path, seed: int, place: Place) -> None:
-    cuts = await cuts_of(scratch / "live", seed, lanes=2, steps=14, each=8, place=place)
-    print(await check_all(scratch, cuts, place), "states")
+    root = empty_root(scratch)
+    cuts = await cuts_of(root, CrashFS(root, "slow", seed=seed), seed, most=EACH, place=place)
+    assert len(cuts) == EACH  # all distinct
+    await check_all(scratch, cuts, place)
+
+
+class NoFileSync(CrashFS):
+    def fsync(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            super().fsync(fd)
+
+
+class NoFolderSync(CrashFS):
+    def fsync(self, fd: int) -> None:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            super().fsync(fd)
+
+
+@pytest.mark.parametrize("place", ["auto", "sidecar"])
+@pytest.mark.parametrize("broken", [NoFileSync, NoFolderSync])
+async def test_F07_the_model_sees_a_sync_that_is_missing(
+    scratch: Path, broken: type[CrashFS], place: Place
+) -> None:
+    root = empty_root(scratch)
+    cuts = await cuts_of(root, broken(root, "slow"), 1, most=600, place=place)
+    with pytest.raises((AssertionError, CorruptMetadataError, UploadNotFoundError)):
+        await check_all(scratch, cuts, place)
+
+
+async def test_F05_a_missing_sync_of_the_folder_undoes_a_rename(scratch: Path) -> None:
+    """The model itself: a rename is there or not, and lasts once the folder is synced."""
+    root = empty_root(scratch)
+    fs = CrashFS(root)
+    at = fs.open(os.fsencode(root), os.O_RDONLY | os.O_DIRECTORY)
+    fd = fs.open(b"draft", os.O_RDWR | os.O_CREAT, at=at)
+    fs.writev(fd, [b"new"])
+    fs.rename(b"draft", at, b"final", at)
+    names = {name for image in fs.states(50) for name in image}
+    datas = {held.data for image in fs.states(200) if (held := image.get(b"final"))}
+    assert names == {b"draft", b"final"}
+    assert datas == {b"", b"new", b"\0\0\0", b"n"}
+    fs.fsync(fd)
+    datas = {held.data for image in fs.states(50) if (held := image.get(b"final"))}
+    assert datas == {b"new"}
+    assert {} in list(fs.states(50))
+    fs.fsync(at)
+    assert [sorted(image) for image in fs.states(20)] == [[b"final"]] * 20
+    fs.close(fd)
+    fs.close(at)

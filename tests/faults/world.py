@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Literal
 from trove_async._chunks import OneChunk, collect
 from trove_async.driver import GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.drivers.local import LocalConfig, LocalDriver
-from trove_async.model import ObjectInfo
+from trove_async.model import ObjectInfo, PartInfo
 
 Place = Literal["auto", "xattr", "sidecar"]
 
@@ -58,6 +58,13 @@ class Expected:
 
     acked: Mapping[str, Value]
     flights: tuple[tuple[State, ...], ...] = ()
+    parts: tuple[tuple[str, str, frozenset[int]], ...] = ()
+    """Key, upload and the numbers of its acknowledged parts."""
+
+    async def check_parts(self, driver: LocalDriver, bucket: str) -> None:
+        for key, upload, numbers in self.parts:
+            listed = {part.number for part in await driver.list_parts(bucket, key, upload)}
+            assert numbers <= listed, f"acknowledged parts are lost: {numbers - listed}"
 
     def check(self, found: Mapping[str, Value]) -> None:
         moving = {key for flight in self.flights for state in flight for key in state}
@@ -77,12 +84,15 @@ class Ledger:
 
     acked: dict[str, Value] = field(default_factory=dict)
     flights: list[tuple[State, ...]] = field(default_factory=list)
+    uploads: dict[str, tuple[str, dict[int, PartInfo]]] = field(default_factory=dict)
+    """Upload -> its key and its parts, all acknowledged."""
     guard: threading.Lock = field(default_factory=threading.Lock)
     version: int = 0
 
     def now(self) -> Expected:
         with self.guard:
-            return Expected(dict(self.acked), tuple(self.flights))
+            parts = [(key, u, frozenset(held)) for u, (key, held) in self.uploads.items()]
+            return Expected(dict(self.acked), tuple(self.flights), tuple(parts))
 
     @contextmanager
     def flight(self, after: State, *others: State) -> Generator[None, None, None]:
@@ -145,12 +155,17 @@ async def observe(driver: LocalDriver) -> dict[str, Value]:
     return found
 
 
-async def found_at(root: Path, place: Place = "auto") -> dict[str, Value]:
+async def found_at(
+    root: Path, place: Place = "auto", expected: Expected | None = None
+) -> dict[str, Value]:
     """What a fresh driver finds, after its recovery, which must leave nothing behind."""
     driver = opener(root, place)
     await driver.open()
     try:
         found = await observe(driver)
+        if expected is not None:
+            expected.check(found)
+            await expected.check_parts(driver, "bucket")
         own = os.listdir(root / ".trove" / "tmp")
         assert len(own) == 1, f"rooms of the dead are left: {own}"
     finally:
@@ -187,7 +202,3 @@ def scratch_base() -> str | None:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def names(found: Iterable[str]) -> list[str]:
-    return sorted(found)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -278,3 +280,44 @@ def test_parameters_have_printable_names() -> None:
         del CASES["K999"]
     assert all(name.isascii() and name.isprintable() for name in names)
     assert len(set(names)) == 5
+
+
+def test_a_failed_case_is_not_blamed_on_the_next_one() -> None:
+    class Holder:
+        """In a cycle with itself, so that only a collection frees it."""
+
+        def __init__(self, reader: object) -> None:
+            self.held = [self, reader]
+
+    holders: list[weakref.ref[Holder]] = []
+
+    async def forgets(h: Harness) -> None:
+        await h.put("k", bytes(4_000_000))
+        holder = Holder(await h.store.get(h.bucket, "k"))
+        holders.append(weakref.ref(holder))
+        raise AssertionError("with the reader open")
+
+    async def fine(h: Harness) -> None:
+        await h.put("k")
+
+    result = judged(forgets)
+    assert result.outcome == "failed"
+    assert "with the reader open" in result.reason
+    assert holders[0]() is None, "it is still held"
+    assert judged(fine).outcome == "passed"
+
+
+def test_drivers_are_let_go_after_a_case() -> None:
+    made: list[weakref.ref[MemoryDriver]] = []
+
+    def factory() -> MemoryDriver:
+        driver = MemoryDriver()
+        made.append(weakref.ref(driver))
+        return driver
+
+    async def fine(h: Harness) -> None:
+        await h.put("k", bytes(1_000_000))
+
+    assert run_case(Case("K000", "made", fine), (), factory).outcome == "passed"
+    gc.collect()
+    assert made[0]() is None

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from trove_async import CommonPrefix, InvalidKeyError, Trove, TroveError
@@ -36,8 +37,8 @@ class Tour:
     deadline: float | None
     """Of the import, as `time.monotonic`."""
     tasks: int = 16
-    routed_to: str | None = None
-    """The backend whose objects are counted as routed."""
+    route: tuple[str, str] | None = None
+    """The pattern and the backend that the store was opened with."""
     imported: list[Found] = field(default_factory=list)
     skipped: int = 0
     copied: list[tuple[str, Found]] = field(default_factory=list)
@@ -93,13 +94,16 @@ class Tour:
             step.note = f"{folders:,} folders"
             if sorted(found, key=str.encode) != expected:
                 step.wrong(BUCKET, _difference(expected, found))
-        if self.routed_to is not None:
-            with self.report.step("routed", 0) as step:
-                there = [key async for key in self._keys(self.store.backend(self.routed_to))]
-                self.report.advance(step, 0, len(there))
-                step.note = f"in backend {self.routed_to!r}"
-                if not there and len(self.imported) == len(self.files):
-                    step.wrong(BUCKET, "nothing was routed")
+        if self.route is None:
+            return
+        pattern, backend = self.route
+        expected = [key for key in expected if fnmatchcase(key, pattern)]
+        with self.report.step("routed", len(expected)) as step:
+            there = [key async for key in self._keys(self.store.backend(backend))]
+            self.report.advance(step, 0, len(there))
+            step.note = f"in backend {backend!r}"
+            if there != expected:
+                step.wrong(backend, _difference(expected, there))
 
     async def _keys(self, store: Trove) -> AsyncGenerator[str, None]:
         async with aclosing(store.list(BUCKET)) as entries:
@@ -137,7 +141,7 @@ class Tour:
             self.report.advance(step, sum(map(len, pieces)))
 
         with self.report.step("ranges", len(chosen)) as step:
-            step.note = f"{len(chosen) * (_RANGES + 1):,} ranges equal"
+            step.note = f"{len(chosen) * (_RANGES + 1):,} equal"
             await self._each(step, chosen, one)
 
     async def overwrite(self) -> None:
@@ -200,9 +204,9 @@ class Tour:
 
         with self.report.step("verify", len(everything)) as step:
             await self._each(step, everything, one)
-            step.note = f"{step.objects - changed:,} equal to the source"
+            step.note = f"{step.objects - changed:,} equal"
             if changed:
-                step.note += f"; {changed:,} sources changed meanwhile, not compared"
+                step.note += f"; {changed:,} changed meanwhile"
 
     async def clear(self) -> None:
         with self.report.step("delete", len(self.imported) + len(self.copied)) as step:

@@ -148,8 +148,9 @@ class Found:
     """Nanoseconds."""
 
 
-def files_below(root: Path, *, skip: Container[str] = ()) -> Iterator[Found]:
-    """Regular files in order; links are not followed, folders named in ``skip`` not entered."""
+def files_below(root: Path, *, under: str = "", skip: Container[str] = ()) -> Iterator[Found]:
+    """Regular files in order; links are not followed, folders named in ``skip`` not entered.
+    ``under`` is put before their relative paths."""
     for folder, names, files in os.walk(root, onerror=_raise):
         names[:] = sorted(name for name in names if name not in skip)
         for name in sorted(files):
@@ -159,7 +160,7 @@ def files_below(root: Path, *, skip: Container[str] = ()) -> Iterator[Found]:
             except FileNotFoundError:
                 continue
             if stat.S_ISREG(about.st_mode):
-                relative = _utf8(path.relative_to(root).as_posix())
+                relative = _utf8(under + path.relative_to(root).as_posix())
                 yield Found(path, relative, about.st_size, about.st_mtime_ns)
 
 

@@ -25,7 +25,7 @@ from typing import Final
 
 from trove_async.drivers.local.fs import FS, MediumKind
 
-__all__ = ["CrashFS", "Image", "materialise"]
+__all__ = ["CrashFS", "Image", "materialise", "scan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,3 +350,22 @@ def materialise(image: Image, root: Path) -> None:
             os.utime(fd, ns=(content.mtime, content.mtime))
         finally:
             os.close(fd)
+
+
+def scan(root: Path) -> Image:
+    """The image of a tree of plain files, to be made again by `materialise`."""
+    base = os.fsencode(root)
+    image: Image = {}
+    for path, folders, files in os.walk(base):
+        below = path[len(base) + 1 :]
+        prefix = below + b"/" if below else b""
+        image.update((prefix + name, None) for name in folders)
+        for name in files:
+            held = os.path.join(path, name)
+            with open(held, "rb") as file:
+                image[prefix + name] = _Content(
+                    file.read(),
+                    tuple((n, os.getxattr(held, n)) for n in sorted(os.listxattr(held))),
+                    os.stat(held).st_mtime_ns,
+                )
+    return image

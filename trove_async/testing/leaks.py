@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import Final, Self
 
-__all__ = ["Baseline", "open_descriptors"]
+__all__ = ["Baseline", "keep_since", "open_descriptors"]
 
 # Pools that live as long as the process, by the prefix of their threads' names.
 _SHARED: Final = ("trove-cpu", "trove-body")
 _PATIENCE: Final = 2.0
+_kept: set[str] = set()
 
 
 def open_descriptors() -> dict[int, str]:
@@ -25,10 +26,17 @@ def open_descriptors() -> dict[int, str]:
         return found
     for name in names:
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            target = os.readlink(f"/proc/self/fd/{name}")
+            found[int(name)] = target.removesuffix(" (deleted)")  # it may go while it is open
         except OSError:  # it was the descriptor of this very listing
             continue
     return found
+
+
+def keep_since(before: dict[int, str]) -> None:
+    """What was opened since ``before`` lives as long as the process: no leak."""
+    now = open_descriptors()
+    _kept.update(target for number, target in now.items() if before.get(number) != target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Baseline:
         return more + [
             f"descriptor {number} -> {target}"
             for number, target in open_descriptors().items()
-            if self.descriptors.get(number) != target
+            if self.descriptors.get(number) != target and target not in _kept
         ]
 
     def check(self) -> None:

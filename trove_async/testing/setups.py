@@ -40,6 +40,7 @@ async def faulty_place(
     """Over a driver of the factory on storage of its own, behind ``faults``. They are in force
     when the bucket has been made."""
     driver = faulty(h.new_driver(), yields=yields)
+    h.watched(driver)
     store = await h.open_store(driver, **options)
     bucket = await h.new_bucket(store)
     driver.calls.clear()

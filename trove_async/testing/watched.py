@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from trove_async.driver import Driver
 from trove_async.testing.needs import CAPABILITIES
 
-__all__ = ["ErrorLog", "watch_errors"]
+__all__ = ["ErrorLog", "unwatch", "watch_errors"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,3 +65,10 @@ def watch_errors(driver: object, log: ErrorLog) -> None:
         method = getattr(driver, name, None)
         if method is not None and inspect.iscoroutinefunction(method):
             vars(driver)[name] = _noting(name, method, log)
+
+
+def unwatch(driver: object) -> None:
+    """Gives a driver its own methods back, and so breaks the cycle that would keep it alive."""
+    if vars(driver).pop("_noting", None) is not None:
+        for name in _VERBS:
+            vars(driver).pop(name, None)

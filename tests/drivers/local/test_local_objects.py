@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from helpers_local import MiB, Pieces, body, head, keys, large, put, read
 
 from trove_async.driver import (
+    BatchDeleteDriver,
     BucketOptions,
     ByteRange,
     CopyOptions,
     DeleteOptions,
+    Driver,
     GetOptions,
     HeadOptions,
+    LifecycleDriver,
     ListOptions,
+    MoveDriver,
+    MultipartDriver,
+    NotificationDriver,
+    PresignDriver,
     PutOptions,
+    RangeDriver,
+    ServerCopyDriver,
+    TaggingDriver,
+    VersioningDriver,
+    capability,
 )
 from trove_async.drivers.local import LocalConfig, LocalDriver
+from trove_async.drivers.local.names import Target
 from trove_async.errors import (
     BucketExistsError,
     BucketNotEmptyError,
@@ -405,3 +420,63 @@ async def test_a_closed_driver_says_so_and_can_be_opened_again(driver: LocalDriv
     await driver.open()
     await driver.ping()
     assert await read(driver, "k") == b"1"
+
+
+async def test_every_declared_capability_is_there(driver: LocalDriver) -> None:
+    whole: Driver = driver
+    assert capability(whole, Driver) is driver
+    for protocol in (
+        MultipartDriver,
+        RangeDriver,
+        MoveDriver,
+        ServerCopyDriver,
+        BatchDeleteDriver,
+        NotificationDriver,
+        TaggingDriver,
+    ):
+        assert capability(whole, protocol) is driver
+    for absent in (VersioningDriver, PresignDriver, LifecycleDriver):
+        assert capability(whole, absent) is None
+    with pytest.raises(UnsupportedError):
+        await driver.head("bucket", "k", HeadOptions(version_id="1"))
+    with pytest.raises(UnsupportedError):
+        await driver.get("bucket", "k", GetOptions(version_id="1"))
+    with pytest.raises(UnsupportedError):
+        await driver.delete("bucket", "k", DeleteOptions(version_id="1"))
+
+
+async def test_two_names_of_one_file_move_as_one(driver: LocalDriver, root: Path) -> None:
+    (root / "bucket" / "one").write_bytes(b"x")
+    os.link(root / "bucket" / "one", root / "bucket" / "two")
+    await driver.move(ObjectRef("bucket", "one"), ObjectRef("bucket", "two"), CopyOptions())
+    assert await keys(driver) == ["two"]
+    assert await read(driver, "two") == b"x"
+
+
+async def test_a_key_is_held_for_its_writer(driver: LocalDriver) -> None:
+    """A put on a medium of memory does not wait on the loop for another process."""
+    target = Target("bucket", "k")
+    held = driver.sibling()
+    await held.open()
+    opened = held._now()
+    release = threading.Event()
+    taken = threading.Event()
+
+    def hold() -> None:
+        with opened.ground.locks.hold(target.stripe):
+            taken.set()
+            release.wait(20)
+
+    job = opened.hop.run(hold)
+    try:
+        assert await asyncio.to_thread(taken.wait, 20)
+        task = asyncio.create_task(put(driver, "k", b"waits"))
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        release.set()
+        await task
+    finally:
+        release.set()
+        await job
+        await held.close()
+    assert await read(driver, "k") == b"waits"

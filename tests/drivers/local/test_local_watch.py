@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers_local import body, put, threads_come_down_to
+from helpers_local import body, put, threads, threads_come_down_to
 
 from trove_async.driver import BucketOptions, CopyOptions, DeleteOptions, PutOptions
 from trove_async.driver.options import WatchOptions
@@ -26,6 +26,7 @@ async def _next(events: object, count: int) -> list[tuple[str, str]]:
 
 async def test_our_own_changes_come_at_once_and_in_order(driver: LocalDriver) -> None:
     await put(driver, "old", b"0")
+    count = threads()
     events = await driver.watch("bucket", WatchOptions())
     info = await put(driver, "a", b"1")
     await put(driver, "a", b"2")
@@ -45,7 +46,7 @@ async def test_our_own_changes_come_at_once_and_in_order(driver: LocalDriver) ->
         async with asyncio.timeout(0.5):
             await anext(events)
     await events.aclose()
-    assert await threads_come_down_to(8)
+    assert await threads_come_down_to(count)
 
 
 async def test_changes_of_others_are_seen(driver: LocalDriver, root: Path) -> None:

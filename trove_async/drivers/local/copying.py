@@ -17,6 +17,7 @@ from trove_async.drivers.local.writer import (
     Staged,
     check_now,
     new_etag,
+    retire,
     write_sidecar,
 )
 from trove_async.errors import KeyConflictError, ObjectChangedError, TruncatedError
@@ -115,7 +116,8 @@ def move_file(
     """Moves by one rename; None where only a copy would keep what the object is.
 
     That is where the target is newer than the source (its clients would take the moved object
-    for the older one), and where a foreign file would change its type with its name."""
+    for the older one), where a foreign file would change its type with its name, and where a
+    folder went away at the same moment."""
     fs = ground.fs
     with ground.locks.hold_all(source.stripe, target.stripe):
         fd, status, record = ground.load(source)
@@ -126,7 +128,8 @@ def move_file(
                 current = ground.look(target)
                 check_write(None, if_none_match, None if current is None else current.etag)
             old = _prepare(ground, target, status)
-            if old is not None and old.st_mtime_ns >= status.st_mtime_ns:
+            is_same = old is not None and _identity(old) == _identity(status)
+            if old is not None and old.st_mtime_ns >= status.st_mtime_ns and not is_same:
                 return None
             sidecar = source.sidecar(status.st_size, status.st_mtime_ns)
             if ground.read_state(sidecar) is not None:
@@ -141,17 +144,26 @@ def move_file(
                     return None
             ground.settle_folder(target.folder)
             _rename(ground, source, target, status)
-            for gone in (
-                sidecar,
-                target.sidecar(old.st_size, old.st_mtime_ns) if old is not None else sidecar,
-            ):
-                with suppress(OSError):
-                    fs.unlink(gone, ground.state)
+            if ground.may_have_sidecars():
+                ground.sync_folder(target.folder)
+                _retire(ground, target, old)
+                _retire(ground, source, status)
         finally:
             fs.close(fd)
     ground.sync_folder(target.folder)
     ground.sync_folder(ground.prune(source.folder))
     return ground.look(target) or record
+
+
+def _retire(ground: Ground, target: Target, gone: os.stat_result | None) -> None:
+    """The sidecar of a name that means something else now, or nothing."""
+    folder = ground.open_folder(target.folder) if gone is not None else None
+    if folder is None or gone is None:
+        return
+    try:
+        retire(ground, target, gone, folder)
+    finally:
+        ground.fs.close(folder)
 
 
 def _prepare(ground: Ground, target: Target, source: os.stat_result) -> os.stat_result | None:
@@ -176,25 +188,33 @@ def _prepare(ground: Ground, target: Target, source: os.stat_result) -> os.stat_
         ground.fs.close(folder)
 
 
-def _rename(ground: Ground, source: Target, target: Target, status: os.stat_result) -> None:
+def _rename(ground: Ground, source: Target, target: Target, status: os.stat_result) -> bool:
+    """False: a folder is not there any more, and nothing was done."""
     fs = ground.fs
     source_at = ground.open_folder(source.folder)
     if source_at is None:
-        raise ObjectChangedError("the source is gone", bucket=source.bucket, key=source.key)
+        return False
     try:
         target_at = ground.open_folder(target.folder)
         if target_at is None:
-            raise ObjectChangedError("the folder of the target is gone, try again")
+            return False
         try:
             same = False
             with suppress(FileNotFoundError):
                 there = fs.stat(target.leaf, target_at)
-                same = (there.st_dev, there.st_ino) == (status.st_dev, status.st_ino)
+                same = _identity(there) == _identity(status)
             if same:
                 fs.unlink(source.leaf, source_at)  # two names of one file: rename would do nothing
             else:
                 fs.rename(source.leaf, source_at, target.leaf, target_at)
+        except FileNotFoundError:
+            return False
         finally:
             fs.close(target_at)
     finally:
         fs.close(source_at)
+    return True
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

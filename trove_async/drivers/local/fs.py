@@ -217,7 +217,8 @@ class FS:
     # -- the medium ------------------------------------------------------------------------
 
     def medium(self, device: int) -> MediumKind:
-        """What kind of file system the device holds."""
+        """What kind of file system the device holds. A subclass whose calls block says
+        ``slow``: then no call is made on the event loop."""
         wanted = f"{os.major(device)}:{os.minor(device)}".encode()
         try:
             with open("/proc/self/mountinfo", "rb") as lines:

@@ -344,6 +344,8 @@ class Ground:
             return record if record.matches(status) else foreign(target.key, status)
         if cached:
             raise BlockingIOError(errno.EAGAIN, "perhaps in a sidecar")
+        if not self.may_have_sidecars():
+            return foreign(target.key, status)
         name = target.sidecar(status.st_size, status.st_mtime_ns)
         raw = self.read_state(name)
         if raw is None:

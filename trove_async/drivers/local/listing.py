@@ -33,6 +33,7 @@ __all__ = ["Lister"]
 
 _SLICE: Final = 4096  # names sorted by one call, which holds the interpreter
 _SETTLED: Final = 50_000_000  # nanoseconds after which a directory's mtime can be trusted
+_REMEMBERED: Final = 20_000  # folders known to hold a file
 _ENTRY: Final = 80  # bytes a name costs beside its characters, about
 
 
@@ -95,6 +96,7 @@ class Lister:
         self._cache: OrderedDict[bytes, _Names] = OrderedDict()
         self._cost = 0
         self._guard = threading.Lock()
+        self._full: dict[bytes, tuple[int, ...]] = {}
 
     def page(self, bucket: str, options: ListOptions) -> ObjectPage:
         place = bucket_path(bucket)
@@ -205,32 +207,36 @@ class Lister:
                 self._cost -= dropped.cost
 
     def holds_object(self, path: bytes) -> bool:
-        """Whether any file is below a folder; reads no further than to the first."""
-        fs, ground = self._ground.fs, self._ground
-        with self._guard:
-            kept = self._cache.get(path)
+        """Whether any file is below a folder; reads no further than to the first, and
+        remembers that a folder which did not change holds one."""
+        ground = self._ground
         fd = _open(ground, path)
         if fd is None:
             return False
         folders: list[str] = []
         try:
-            if kept is not None and kept.identity == _identity(fs.fstat(fd)):
-                names, index, _ = kept.from_("", 1, fresh=False)
-                if any(not name.endswith("/") for name in names[index:]):
+            identity = _identity(ground.fs.fstat(fd))
+            if self._full.get(path) == identity:
+                return True
+            began = time.time_ns()
+            for entry in ground.fs.scandir(fd):
+                name = _readable(entry.name)
+                if name is None:
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    if began - identity[2] > _SETTLED:
+                        self._remember(path, identity)
                     return True
-                folders = [name[:-1] for name in names]
-            else:
-                for entry in fs.scandir(fd):
-                    name = _readable(entry.name)
-                    if name is None:
-                        continue
-                    if entry.is_file(follow_symlinks=False):
-                        return True
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
         finally:
-            fs.close(fd)
+            ground.fs.close(fd)
         return any(self.holds_object(path + b"/" + name.encode()) for name in folders)
+
+    def _remember(self, path: bytes, identity: tuple[int, ...]) -> None:
+        if len(self._full) >= _REMEMBERED:
+            self._full.clear()
+        self._full[path] = identity
 
 
 class _Walk:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from trove_async.drivers.local.fs import FS
@@ -38,7 +38,8 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._fs.unlock_byte(self._fd, self._stripe)
+            with suppress(OSError):  # what was done under it stands; close ends it at the latest
+                self._fs.unlock_byte(self._fd, self._stripe)
         finally:
             self._mutex.release()
 

@@ -123,7 +123,7 @@ def parse(data: bytes) -> dict[str, Any]:
         raise CorruptMetadataError("the record of the object is damaged")
     try:
         fields = json.loads(memoryview(data)[9:].tobytes())
-    except ValueError as exc:  # a valid sum over nonsense: not ours
+    except (ValueError, RecursionError) as exc:  # a valid sum over nonsense: not ours
         raise CorruptMetadataError("the record of the object is not JSON") from exc
     if not isinstance(fields, dict):
         raise CorruptMetadataError("the record of the object is not a map")

@@ -140,11 +140,11 @@ class Uploads:
                 staged.rename_to(name, folder)
             except FileNotFoundError:
                 raise UploadNotFoundError("the upload was ended") from None
+            if ground.durable:
+                fs.fsync(folder)  # before the earlier one goes: of two the later counts
             for earlier in old:
                 with suppress(FileNotFoundError):
                     fs.unlink(earlier, folder)
-            if ground.durable:
-                fs.fsync(folder)
         return part
 
     def _names(self, folder: int) -> list[bytes]:
@@ -190,10 +190,12 @@ class Uploads:
                 fs.rename(upload_id.encode(), home, name, ground.room.fd)
             except FileNotFoundError:
                 return
-            if ground.durable:
-                fs.fsync(home)
-        with suppress(OSError):
-            clear(fs, name, ground.room.fd)
+            try:
+                if ground.durable:
+                    fs.fsync(home)
+            finally:
+                with suppress(OSError):
+                    clear(fs, name, ground.room.fd)
 
     def listed(self, bucket: str, prefix: str) -> list[UploadInfo]:
         self._ground.check_bucket(bucket_path(bucket))

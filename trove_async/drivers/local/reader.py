@@ -31,7 +31,7 @@ __all__ = [
 
 SMALL: Final = 256 * 1024
 """A body of at most so many bytes is read when it is opened."""
-_CHUNK: Final = 1024 * 1024
+_CHUNK: Final = 2 * 1024 * 1024
 
 
 class FileBody:

@@ -24,7 +24,17 @@ from trove_async.errors import (
     TroveError,
 )
 
-__all__ = ["Staged", "check_now", "new_etag", "publish", "put_small", "remove", "retag", "stage"]
+__all__ = [
+    "Staged",
+    "check_now",
+    "new_etag",
+    "publish",
+    "put_small",
+    "remove",
+    "retag",
+    "retire",
+    "stage",
+]
 
 _IOV_MAX: Final = 1024
 _PATIENCE: Final = 200  # times a rename is tried while folders come and go under it
@@ -262,16 +272,29 @@ def _try_swap(
     try:
         staged.rename_to(leaf, folder)
     except OSError as exc:
-        if claimed is not None:
+        if claimed is not None and not _took_place(staged, leaf, folder):
             _forget(ground, claimed)
         if exc.errno == errno.ENOENT:
             return False
         if exc.errno in _IN_THE_WAY:
             raise KeyConflictError("other keys begin with this key and a slash") from exc
         raise
-    if old is not None and stat.S_ISREG(old.st_mode) and ground.may_have_sidecars():
-        _forget(ground, target.sidecar(old.st_size, old.st_mtime_ns), keep=claimed)
+    if old is not None and stat.S_ISREG(old.st_mode):
+        retire(ground, target, old, folder, keep=claimed)
     return True
+
+
+def _took_place(staged: Staged, leaf: bytes, folder: int) -> bool:
+    """Whether a rename that failed was done all the same, as a network's lost reply has it;
+    True where that cannot be told."""
+    fs = staged.ground.fs
+    try:
+        there = fs.stat(leaf, folder)
+        return there.st_ino == fs.fstat(staged.fd).st_ino
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def claim(staged: Staged, target: Target, record: Record) -> bytes:
@@ -319,11 +342,28 @@ def write_sidecar(
         fs.close(at)
 
 
-def _forget(ground: Ground, name: bytes, *, keep: bytes | None = None) -> None:
+def _forget(ground: Ground, name: bytes) -> None:
     """Removes a sidecar that nothing refers to any more; what stays is swept later."""
-    if name != keep:
-        with suppress(OSError):
-            ground.fs.unlink(name, ground.state)
+    with suppress(OSError):
+        ground.fs.unlink(name, ground.state)
+
+
+def retire(
+    ground: Ground, target: Target, old: os.stat_result, folder: int, keep: bytes | None = None
+) -> None:
+    """Removes the sidecar, if there is one, of a file that lost its name in ``folder``.
+
+    That loss is made durable first: a power cut could bring the file back without it."""
+    name = target.sidecar(old.st_size, old.st_mtime_ns)
+    if name == keep or not ground.may_have_sidecars():
+        return
+    if ground.durable:
+        try:
+            ground.fs.stat(name, ground.state)
+        except FileNotFoundError:
+            return
+        ground.sync_folder(target.folder, folder)
+    _forget(ground, name)
 
 
 def remove(
@@ -354,10 +394,9 @@ def remove(
                 if if_match is not None:
                     raise PreconditionFailedError("the object is gone") from None
                 return None
+            retire(ground, target, old, folder)
         finally:
             fs.close(folder)
-        if ground.may_have_sidecars():
-            _forget(ground, target.sidecar(old.st_size, old.st_mtime_ns))
     remains = ground.prune(target.folder)
     if sync:
         ground.sync_folder(remains)

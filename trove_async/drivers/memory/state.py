@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -35,13 +35,14 @@ def now() -> datetime:
 class Stored:
     """One version of an object; a delete marker has no data."""
 
-    __slots__ = ("data", "dropped", "info", "tags")
+    __slots__ = ("data", "info", "tags", "turn")
 
     def __init__(self, info: ObjectInfo, data: bytes | None, tags: Mapping[str, str]) -> None:
         self.info = info
         self.data = data
         self.tags = tags
-        self.dropped = False
+        self.turn = 0
+        """Its key in `State.past`; 0: not kept there."""
 
 
 class Upload:
@@ -95,8 +96,9 @@ class State:
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}
-        self.past: deque[tuple[Bucket, Stored]] = deque()
+        self.past: OrderedDict[int, tuple[Bucket, Stored]] = OrderedDict()
         self.past_bytes = 0
+        self.turns = 0
         self.count = 0
         self.salt = secrets.token_hex(4)
 
@@ -258,14 +260,13 @@ class Keeper:
         versions = place.past.get(stored.info.key)
         if versions is None:
             versions = place.past[stored.info.key] = deque()
-        stored.dropped = False
         versions.append(stored)
-        state.past.append((place, stored))
+        state.turns += 1
+        stored.turn = state.turns
+        state.past[stored.turn] = (place, stored)
         state.past_bytes += stored.info.stored_size + _OVERHEAD
         while state.past_bytes > self.history:
-            where, oldest = state.past.popleft()
-            if oldest.dropped:
-                continue
+            where, oldest = next(iter(state.past.values()))
             self._drop(oldest)
             versions = where.past.get(oldest.info.key)
             if versions and versions[0] is oldest:
@@ -274,6 +275,7 @@ class Keeper:
                     del where.past[oldest.info.key]
 
     def _drop(self, stored: Stored) -> None:
-        if not stored.dropped:
-            stored.dropped = True
+        if stored.turn:
+            del self._state.past[stored.turn]
+            stored.turn = 0
             self._state.past_bytes -= stored.info.stored_size + _OVERHEAD

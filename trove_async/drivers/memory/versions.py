@@ -112,7 +112,8 @@ class Versions(Keeper):
         place = self._bucket(bucket)
         stored = self._version(place, key, version_id)
         past = place.past.get(key, deque())
-        if place.objects.get(key) is stored:
+        is_current = place.objects.get(key) is stored
+        if is_current:
             del place.objects[key]
         else:
             past.remove(stored)
@@ -122,6 +123,9 @@ class Versions(Keeper):
             self._drop(latest)
             place.objects[key] = latest
             place.added(key)
+            place.notify("object.updated" if is_current else "object.created", key, latest.info)
+        elif is_current:
+            place.notify("object.deleted", key, None)
         if not past:
             place.past.pop(key, None)
 

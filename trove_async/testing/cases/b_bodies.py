@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from trove_async.driver import MultipartDriver
+from trove_async.driver import MultipartDriver, PutOptions
 from trove_async.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -425,6 +425,18 @@ async def caller_reader_not_closed(h: Harness) -> None:
         with h.raises(BucketNotFoundError):
             await h.store.put("trove-there-is-none", "k", file)
         assert not file.closed, "a failed put closed the caller's file"
+
+
+@case("K056", "driver_never_closes_the_body", stacks=False)
+async def driver_never_closes_the_body(h: Harness) -> None:
+    """The store closes it, once; a driver only pulls, and no longer than its put lasts."""
+    body = Counted(b"a" * 100, b"b")
+    await h.driver.put(h.bucket, "k", body, PutOptions())
+    assert body.closed == 0, "the driver closed the body"
+    body = Counted(b"a" * 100, b"b")
+    with h.raises(BucketNotFoundError):
+        await h.driver.put("trove-there-is-none", "k", body, PutOptions())
+    assert body.closed == 0, "the driver closed the body of a failed put"
 
 
 def _wrong_digests() -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from trove_async._chunks import OneChunk
+from trove_async.driver import HeadOptions, PutOptions
 from trove_async.errors import InvalidInputError, InvalidMetadataError, PreconditionFailedError
 from trove_async.model import ObjectInfo
 from trove_async.testing.case import case
@@ -232,6 +234,20 @@ async def metadata_not_aliased(h: Harness) -> None:
             continue  # it is read-only, which is as good
     for one in await seen_by_all(h, "k"):
         assert dict(one.metadata) == {"a": "1"}, "a caller changed what is stored"
+
+
+@case("K078", "metadata_of_the_driver_not_aliased")
+async def metadata_of_the_driver_not_aliased(h: Harness) -> None:
+    """Nor does the driver hand out, or keep, a map that somebody else can change."""
+    mine = {"a": "1"}
+    info = await h.driver.put(h.bucket, "k", OneChunk(b"body"), PutOptions(metadata=mine))
+    mine["a"] = "changed"
+    for one in (info, await h.driver.head(h.bucket, "k", HeadOptions())):
+        try:
+            cast("MutableMapping[str, str]", one.metadata)["a"] = "changed"
+        except TypeError:
+            continue
+    assert (await h.driver.head(h.bucket, "k", HeadOptions())).metadata["a"] == "1"
 
 
 @case("K079", "last_modified_utc_and_monotone")

@@ -156,6 +156,14 @@ async def list_prefix_special_chars(h: Harness, prefix: str) -> None:
     assert f"{prefix}2/" in prefixes and prefix + "1" in keys
 
 
+@case("K088", "list_prefix_not_decoded")
+async def list_prefix_not_decoded(h: Harness) -> None:
+    await put_all(h, ["%41/x", "A/x", "a+b", "a b"])
+    assert await h.keys("%41") == ["%41/x"]
+    assert await h.keys("a+") == ["a+b"]
+    assert await h.keys("a%20") == []
+
+
 @case("K088", "list_prefix_that_is_no_key")
 async def list_prefix_that_is_no_key(h: Harness) -> None:
     """Prefixes that could never begin a key of some backend find nothing, or are refused."""

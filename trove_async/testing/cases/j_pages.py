@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from trove_async import Trove
 from trove_async.driver import ListOptions, MultipartDriver, PutOptions
@@ -352,3 +353,56 @@ async def list_fields_match_head(h: Harness) -> None:
         assert dict(entry.metadata) == dict(head.metadata), f"metadata of {entry.key!r}"
         count += 1
     assert count == 3
+
+
+async def driver_pages(h: Harness, options: ListOptions) -> AsyncIterator[ObjectPage]:
+    """As the store asks for them; what the store would mend is seen here."""
+    for _ in range(10_000):
+        page = await h.driver.list(h.bucket, options)
+        assert len(page.objects) + len(page.prefixes) <= options.page_size, "a page is too long"
+        yield page
+        if page.cursor is None:
+            return
+        options = replace(options, cursor=page.cursor)
+    raise AssertionError("the listing does not end")
+
+
+@case("K143", "list_pages_of_the_driver", params=[1, 2, 3, 7, 1000], stacks=False)
+async def list_pages_of_the_driver(h: Harness, page_size: int) -> None:
+    keys = [f"{'a/b' if number % 3 else 'c'}{number:02}" for number in range(14)]
+    await put_all(h, keys)
+    listed: list[str] = []
+    async for page in driver_pages(h, ListOptions(page_size=page_size)):
+        of_page = names_of(page)
+        assert page.prefixes == [], "there is no delimiter"
+        if h.features.ordered_listing:
+            assert of_page == sorted(of_page), "a page is not in order"
+        listed += of_page
+    assert sorted(listed) == sorted(keys), "a key is missing or comes twice"
+    if h.features.ordered_listing:
+        assert listed == sorted(keys)
+
+
+@case("K155", "list_groups_of_the_driver", params=[1, 2, 1000], stacks=False)
+async def list_groups_of_the_driver(h: Harness, page_size: int) -> None:
+    keys = ["p/a/1", "p/a/2", "p/a/3", "p/b", "p/c/1", "p/c/d/1", "p/d", "p/e/1", "q/1", "p-"]
+    await put_all(h, keys)
+    objects: list[str] = []
+    prefixes: list[str] = []
+    options = ListOptions(prefix="p/", delimiter="/", page_size=page_size)
+    async for page in driver_pages(h, options):
+        objects += [info.key for info in page.objects]
+        prefixes += page.prefixes
+    assert sorted(objects) == ["p/b", "p/d"]
+    assert sorted(prefixes) == ["p/a/", "p/c/", "p/e/"], "a group is missing or comes twice"
+
+
+@case("K148", "list_token_garbage_for_the_driver", params=_GARBAGE, stacks=False)
+async def list_token_garbage_for_the_driver(h: Harness, cursor: str) -> None:
+    """The store hands on what a caller made of a cursor; the driver must not trust it."""
+    await put_all(h, ["a/1", "a/2", "b/1"])
+    try:
+        page = await h.driver.list(h.bucket, ListOptions(prefix="a/", cursor=cursor))
+    except InvalidTokenError:
+        return
+    assert all(name.startswith("a/") for name in names_of(page)), "it left the prefix"
