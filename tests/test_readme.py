@@ -22,7 +22,7 @@ async def test_the_five_lines_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(PYTHON[0].splitlines()) == 5
+    assert len([line for line in PYTHON[0].splitlines() if line]) == 5
     code = compile(PYTHON[0], "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     running = eval(code, {})
     assert inspect.iscoroutine(running)

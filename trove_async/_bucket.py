@@ -18,6 +18,7 @@ from trove_async.model import (
     ObjectInfo,
     ObjectPage,
     PresignedRequest,
+    Seconds,
     VersionInfo,
 )
 
@@ -226,7 +227,7 @@ class Bucket:
         self,
         key: str,
         *,
-        expires: float = 900.0,
+        expires: Seconds = 900.0,
         content_type: str | None = None,
         filename: str | None = None,
     ) -> PresignedRequest:
@@ -238,7 +239,7 @@ class Bucket:
         self,
         key: str,
         *,
-        expires: float = 900.0,
+        expires: Seconds = 900.0,
         content_type: str | None = None,
         size: int | None = None,
         checksum: str | None = None,
@@ -248,6 +249,6 @@ class Bucket:
         )
 
     def watch(
-        self, *, prefix: str = "", events: Sequence[str] | None = None, poll: float | None = None
+        self, *, prefix: str = "", events: Sequence[str] | None = None, poll: Seconds | None = None
     ) -> Watching:
         return self._store.watch(self.name, prefix=prefix, events=events, poll=poll)

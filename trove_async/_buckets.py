@@ -11,7 +11,6 @@ from trove_async.errors import (
     BucketExistsError,
     BucketNotEmptyError,
     BucketNotFoundError,
-    TroveError,
 )
 from trove_async.model import BucketInfo
 
@@ -64,7 +63,7 @@ async def delete(backends: Sequence[Backend], name: str, limits: Timeouts, *, fo
     for backend in having:
         try:
             await backend.limited(backend.driver.delete_bucket(name), limits)
-        except TroveError:
+        except BaseException:
             for other in gone:
                 await other.limited(other.driver.create_bucket(name, BucketOptions()), limits)
             raise

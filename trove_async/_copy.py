@@ -27,6 +27,8 @@ from trove_async.model import ObjectInfo, ObjectRef
 
 __all__ = ["Copies"]
 
+_LOOKS = 16
+
 Native = Callable[[ObjectRef, ObjectRef, CopyOptions], Awaitable[ObjectInfo]]
 
 
@@ -49,9 +51,10 @@ class Copies:
     ) -> ObjectInfo:
         """``options.metadata`` is the user's: the record is kept beside it."""
         there.need_conditions(None, options.if_none_match)
-        known = await self._looked_up(here, source, there, target, options)
-        if here is there and (known is None or self._permits(source, target, known)):
-            return await self._native(here, here.driver.copy, source, target, options, known)
+        if here is there:
+            info = await self._natively(here, here.driver.copy, source, target, options)
+            if info is not None:
+                return info
         return await self._streamed(here, source, there, target, options)
 
     async def move(
@@ -66,15 +69,11 @@ class Copies:
         there.need_conditions(None, options.if_none_match)
         if source == target and here is there:
             return await self.copy(here, source, there, target, options)
-        known = await self._looked_up(here, source, there, target, options)
-        if (
-            here is there
-            and here.mover is not None
-            and (known is None or self._permits(source, target, known))
-        ):
-            return await self._native(here, here.mover.move, source, target, options, known)
-        if known is None:
-            known = await self._head(here, source)
+        if here is there and here.mover is not None:
+            done = await self._natively(here, here.mover.move, source, target, options)
+            if done is not None:
+                return done
+        known = await self._head(here, source)
         pinned = replace(options, source_if_match=known.etag)
         if here is there and self._permits(source, target, known):
             info = await self._native(here, here.driver.copy, source, target, pinned, known)
@@ -98,18 +97,30 @@ class Copies:
 
     # -- by the backend ------------------------------------------------------------------------
 
-    async def _looked_up(
+    async def _natively(
         self,
-        here: Backend,
+        backend: Backend,
+        verb: Native,
         source: ObjectRef,
-        there: Backend,
         target: ObjectRef,
         options: CopyOptions,
     ) -> ObjectInfo | None:
-        """The source's stored truth, when the decision or the record needs it: one request."""
-        if here is there and options.metadata is None and not self._pipeline.writers:
-            return None
-        return await self._head(here, source)
+        """None where the layers do not permit it. When the decision or the record needs the
+        source's stored truth it is looked up first, and the verb is for that version only; a
+        busy source is looked up again."""
+        if options.metadata is None and not self._pipeline.writers:
+            return await self._native(backend, verb, source, target, options, None)
+        looks = 0
+        while True:
+            known = await self._head(backend, source)
+            if not self._permits(source, target, known):
+                return None
+            try:
+                return await self._native(backend, verb, source, target, options, known)
+            except ObjectChangedError:
+                looks += 1
+                if looks == _LOOKS:
+                    raise
 
     async def _head(self, here: Backend, source: ObjectRef) -> ObjectInfo:
         request = here.driver.head(source.bucket, source.key, HeadOptions())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from mimetypes import MimeTypes
+from functools import cache
 from typing import Final
 
 from trove_async.errors import (
@@ -137,25 +137,30 @@ def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return dict(tags)
 
 
-# Python's own table, not this machine's /etc/mime.types: the same key has one type everywhere.
-_BY_SUFFIX: Final[dict[str, str]] = {
-    **MimeTypes(filenames=()).types_map[True],
-    ".gz": "application/gzip",
-    ".bz2": "application/x-bzip2",
-    ".xz": "application/x-xz",
-    ".zst": "application/zstd",
-    ".br": "application/x-brotli",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-    ".parquet": "application/vnd.apache.parquet",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".toml": "application/toml",
-    ".7z": "application/x-7z-compressed",
-    ".rst": "text/x-rst",
-    ".woff2": "font/woff2",
-    ".woff": "font/woff",
-}
+@cache
+def _by_suffix() -> dict[str, str]:
+    """Python's own table, not this machine's /etc/mime.types: a key has one type everywhere.
+    Made on first use, for it takes milliseconds."""
+    from mimetypes import MimeTypes
+
+    return {
+        **MimeTypes(filenames=()).types_map[True],
+        ".gz": "application/gzip",
+        ".bz2": "application/x-bzip2",
+        ".xz": "application/x-xz",
+        ".zst": "application/zstd",
+        ".br": "application/x-brotli",
+        ".md": "text/markdown",
+        ".webp": "image/webp",
+        ".parquet": "application/vnd.apache.parquet",
+        ".yaml": "application/yaml",
+        ".yml": "application/yaml",
+        ".toml": "application/toml",
+        ".7z": "application/x-7z-compressed",
+        ".rst": "text/x-rst",
+        ".woff2": "font/woff2",
+        ".woff": "font/woff",
+    }
 
 
 def content_type_of(key: str) -> str:
@@ -163,4 +168,4 @@ def content_type_of(key: str) -> str:
     dot = key.rfind(".")
     if dot < 0 or len(key) - dot > 16:
         return "application/octet-stream"
-    return _BY_SUFFIX.get(key[dot:].lower(), "application/octet-stream")
+    return _by_suffix().get(key[dot:].lower(), "application/octet-stream")

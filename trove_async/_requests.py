@@ -61,7 +61,7 @@ def check_listing(
 
 
 def watch_options(prefix: str, events: Sequence[str] | None, poll: float | None) -> WatchOptions:
-    if poll is not None and poll <= 0:
+    if poll is not None and not poll > 0:
         raise ValueError("poll is a positive number of seconds")
     wanted = None if events is None else frozenset(events)
     if wanted is not None and not wanted <= _EVENTS:

@@ -22,7 +22,9 @@ from trove_async.model import (
     ObjectEvent,
     ObjectInfo,
     PresignedRequest,
+    Seconds,
     VersionInfo,
+    seconds,
 )
 
 __all__ = ["Services"]
@@ -118,16 +120,17 @@ class Services(Objects):
         bucket: str | None,
         key: str,
         *,
-        expires: float = 900.0,
+        expires: Seconds = 900.0,
         content_type: str | None = None,
         filename: str | None = None,
     ) -> PresignedRequest:
         """A request that reads the stored bytes for ``expires`` seconds (at most 7 days)."""
-        headers = signed_headers("get", expires, content_type, filename, None, None)
+        duration = seconds(expires)
+        headers = signed_headers("get", duration, content_type, filename, None, None)
 
         async def work(backend: Backend, bucket: str, key: str) -> PresignedRequest:
             presigner = backend.need(backend.presigner, "presigned requests")
-            return await presigner.presign_get(bucket, key, expires, headers)
+            return await presigner.presign_get(bucket, key, duration, headers)
 
         return await self._on_object("presign_get", bucket, key, work)
 
@@ -136,20 +139,21 @@ class Services(Objects):
         bucket: str | None,
         key: str,
         *,
-        expires: float = 900.0,
+        expires: Seconds = 900.0,
         content_type: str | None = None,
         size: int | None = None,
         checksum: str | None = None,
     ) -> PresignedRequest:
         """Refused where a transform applies to the key: its bytes would pass it by."""
-        headers = signed_headers("put", expires, content_type, None, size, checksum)
+        duration = seconds(expires)
+        headers = signed_headers("put", duration, content_type, None, size, checksum)
 
         async def work(backend: Backend, bucket: str, key: str) -> PresignedRequest:
             presigner = backend.need(backend.presigner, "presigned requests")
             context = Context("put", bucket, key, content_type or content_type_of(key))
             if self._core.pipeline.expected_transforms(context):
                 raise UnsupportedError("a transform applies to this key", bucket=bucket, key=key)
-            return await presigner.presign_put(bucket, key, expires, headers)
+            return await presigner.presign_put(bucket, key, duration, headers)
 
         return await self._on_object("presign_put", bucket, key, work)
 
@@ -159,7 +163,7 @@ class Services(Objects):
         *,
         prefix: str = "",
         events: Sequence[str] | None = None,
-        poll: float | None = None,
+        poll: Seconds | None = None,
     ) -> Watching:
         """Events of a bucket from the first ``anext`` (or ``async with``) on.
 
@@ -168,15 +172,16 @@ class Services(Objects):
         core = self._core
         core.check()
         name = self._bucket(bucket)
-        options = watch_options(prefix, events, poll)
-        if poll is not None:
-            return Watching([self._polling(name, options, poll)])
+        pause = None if poll is None else seconds(poll)
+        options = watch_options(prefix, events, pause)
+        if pause is not None:
+            return Watching([self._polling(name, options, pause)])
         return Watching([self._notified(name, options, b) for b in self._places()])
 
-    def _polling(self, bucket: str, options: WatchOptions, seconds: float) -> Opener:
+    def _polling(self, bucket: str, options: WatchOptions, pause: float) -> Opener:
         async def work(bucket: str, key: str, options: WatchOptions) -> Source:
             return await poll_changes(
-                bucket, lambda: self.list(bucket, prefix=options.prefix), seconds, options.events
+                bucket, lambda: self.list(bucket, prefix=options.prefix), pause, options.events
             )
 
         return lambda: self._core.seam.run("watch", bucket, "", options, work)

@@ -200,12 +200,14 @@ class Trove(Services):
         priority: int | None = None,
     ) -> Registration:
         """From the next operation on; those under way keep the layers they began with."""
+        self._core.reads.layouts.clear()
         return self._core.pipeline.use(
             middleware, scope=scope, direction=direction, priority=priority
         )
 
     def remove(self, name: str, *, scope: Scope | None = None) -> int:
         """How many registrations of that name (and that scope) were taken out."""
+        self._core.reads.layouts.clear()
         return self._core.pipeline.remove(name, scope=scope)
 
     def registrations(self) -> builtins.list[Registration]:

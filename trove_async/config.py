@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trove_async.errors import InvalidConfigError
+from trove_async.model import Seconds, seconds
 
 __all__ = ["RetryPolicy", "StoreConfig", "Timeouts", "load_config"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class RetryPolicy:
     """How often an idempotent operation with a replayable body is tried again.
 
@@ -32,21 +33,31 @@ class RetryPolicy:
     """Seconds after the first failure when no new try begins. Progress of a body that is read
     starts them anew."""
 
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
+    def __init__(
+        self,
+        attempts: int = 4,
+        base: Seconds = 0.1,
+        maximum: Seconds = 10.0,
+        deadline: Seconds = 60.0,
+    ) -> None:
+        if attempts < 1:
             raise ValueError("attempts must be at least 1")
-        if self.base < 0 or self.maximum < 0 or self.deadline < 0:
-            raise ValueError("base, maximum and deadline must not be negative")
+        object.__setattr__(self, "attempts", attempts)
+        for name, given in (("base", base), ("maximum", maximum), ("deadline", deadline)):
+            value = seconds(given)
+            if not value >= 0:  # nor NaN
+                raise ValueError(f"{name} must not be negative")
+            object.__setattr__(self, name, value)
 
     def delay(self, attempt: int, retry_after: float | None = None) -> float:
         """Seconds to wait after failed try number ``attempt`` (from 1)."""
         if retry_after is not None:
-            return min(max(retry_after, 0.0), self.maximum)
+            return min(self.maximum, max(0.0, retry_after))  # in this order NaN is 0
         ceiling = min(self.maximum, self.base * 2.0 ** min(attempt - 1, 30))
         return random.uniform(0, ceiling)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Timeouts:
     """Seconds; ``None`` is no limit."""
 
@@ -57,11 +68,17 @@ class Timeouts:
     total: float | None = None
     """For a whole operation, the body included."""
 
-    def __post_init__(self) -> None:
-        for name in ("connect", "read", "total"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
+    def __init__(
+        self,
+        connect: Seconds | None = 10.0,
+        read: Seconds | None = 60.0,
+        total: Seconds | None = None,
+    ) -> None:
+        for name, given in (("connect", connect), ("read", read), ("total", total)):
+            value = None if given is None else seconds(given)
+            if value is not None and not value > 0:  # nor NaN
                 raise ValueError(f"timeout {name} must be positive or None")
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)

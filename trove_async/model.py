@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from trove_async._quick import quick
@@ -28,6 +28,12 @@ __all__ = [
 ]
 
 MiB = 1024 * 1024
+Seconds = float | timedelta
+"""How callers give a time."""
+
+
+def seconds(value: Seconds) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 @quick

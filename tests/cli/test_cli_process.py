@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -25,6 +28,12 @@ def wait_until(condition: object, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def waiting(pipe: int) -> int:
+    """Bytes that can be read."""
+    count: int = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+    return count
 
 
 @pytest.fixture
@@ -70,6 +79,42 @@ def test_a_reader_that_leaves_early_ends_it_quietly(bucket: str) -> None:
         cat.stdout.close()
         assert cat.stderr.read() == b""
         assert cat.wait(30) == 128 + signal.SIGPIPE
+
+
+def test_a_listing_whose_reader_leaves_early_ends_quietly(bucket: str) -> None:
+    root = Path(bucket.removeprefix("file://").partition("?")[0], "photos")
+    for number in range(2000):  # more than a pipe holds
+        (root / f"{number:0200}").touch()
+    environment = {**os.environ}
+    environment.pop("PYTHONUNBUFFERED", None)  # what is buffered fails at the very end
+    with subprocess.Popen(
+        [*COMMAND, "ls", bucket, "photos"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as ls:
+        assert ls.stdout is not None
+        assert ls.stderr is not None
+        assert ls.stdout.readline() == b"0" * 200 + b"\n"
+        ls.stdout.close()
+        assert ls.stderr.read() == b""
+        assert ls.wait(30) == 128 + signal.SIGPIPE
+
+
+def test_an_interrupt_ends_a_cat_that_nobody_reads(bucket: str) -> None:
+    assert trove("put", bucket, "photos/x", "-", body=bytes(8 * MiB)).returncode == 0
+    with subprocess.Popen(
+        [*COMMAND, "cat", bucket, "photos/x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as cat:
+        assert cat.stdout is not None
+        assert cat.stderr is not None
+        assert os.read(cat.stdout.fileno(), 1) == b"\0"  # it writes, and then the pipe is full
+        pipe = cat.stdout.fileno()
+        size = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+        wait_until(lambda: waiting(pipe) > size - 4096, "the pipe did not fill")
+        cat.send_signal(signal.SIGINT)
+        assert cat.wait(30) == 130
+        assert cat.stderr.read() == b"trove: interrupted\n"
 
 
 @pytest.mark.parametrize(

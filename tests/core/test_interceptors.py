@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -322,6 +323,26 @@ async def test_an_interceptor_that_refuses_closes_the_body_and_moves_no_byte() -
             await store.put("box", "k", source)
         assert (source.given, source.closed) == (0, 1)
         assert "put" not in driver.verbs()
+
+
+async def test_a_presigned_request_lasts_seconds_or_a_timedelta() -> None:
+    asked: list[object] = []
+
+    class Asked(Signing):
+        async def presign_get(self, *args: Any) -> PresignedRequest:
+            asked.append(args[2])
+            return await super().presign_get(*args)
+
+        presign_put = presign_get
+
+    async with trove.open(Asked(), default_bucket="box") as store:
+        for expires in (300.0, timedelta(minutes=5)):
+            await store.presign_get("box", "k", expires=expires)
+            await store.bucket().presign_put("k", expires=expires)
+        assert asked == [300.0] * 4
+        for wrong in (0.0, timedelta(days=8), float("nan")):
+            with pytest.raises(ValueError):
+                await store.presign_get("box", "k", expires=wrong)
 
 
 async def test_pinned_handles_share_the_interceptors(store: Trove, noting: Noting) -> None:

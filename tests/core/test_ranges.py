@@ -278,6 +278,15 @@ async def test_an_empty_object_has_empty_ranges(stack: str) -> None:
             await store.get_bytes("box", "k", range=slice(1, None))
 
 
+async def test_a_layer_that_was_removed_does_not_live_on_in_a_known_layout() -> None:
+    async with await opened(Faulty(), Xor()) as store:
+        await range_of(store, 50_000, 50_100)
+        store.remove("xor")
+        store.use(Flip())
+        with pytest.raises(trove.UnknownEncodingError):
+            await store.get_bytes("box", "k", range=slice(50_000, 50_100))
+
+
 # -- overwritten in between ----------------------------------------------------------------
 
 

@@ -175,11 +175,14 @@ def test_delays_grow_with_full_jitter() -> None:
     assert policy.delay(1, retry_after=0.5) == 0.5
     assert policy.delay(1, retry_after=1e9) == 1.0
     assert policy.delay(1, retry_after=-5) == 0.0
+    assert policy.delay(1, retry_after=float("nan")) == 0.0
+    assert policy.delay(1, retry_after=float("inf")) == 1.0
     assert policy.delay(10_000) <= 1.0
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"attempts": 0}, {"base": -1}, {"maximum": -1}, {"deadline": -0.1}]
+    "wrong",
+    [{"attempts": 0}, {"base": -1}, {"maximum": -1}, {"deadline": -0.1}, {"base": float("nan")}],
 )
 def test_a_senseless_policy_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):

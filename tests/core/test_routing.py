@@ -226,21 +226,37 @@ async def test_a_native_copy_is_of_the_version_that_was_looked_at() -> None:
             return info
 
     memory = MemoryDriver()
-    for attempts in (1, 4):
-        driver = Replacing(memory)
-        retry = RetryPolicy(attempts=attempts, base=0.001)
-        async with trove.open(driver, retry=retry) as store:
-            store.use(Tag("seal"), scope=keys("secret/*"))
-            await store.create_bucket("box")
-            await store.put("box", "secret/a", b"sealed")
-            if attempts == 1:
-                with pytest.raises(ObjectChangedError):
-                    await store.copy("box", "secret/a", "box", "secret/b")
-            else:
-                info = await store.copy("box", "secret/a", "box", "secret/b")
-                assert info.encodings == ("seal",)
-                assert await store.get_bytes("box", "secret/b") == b"not sealed"
-            await store.delete_bucket("box", force=True)
+    driver = Replacing(memory)
+    async with trove.open(driver, retry=RetryPolicy(attempts=1)) as store:
+        store.use(Tag("seal"), scope=keys("secret/*"))
+        await store.create_bucket("box")
+        await store.put("box", "secret/a", b"sealed")
+        info = await store.copy("box", "secret/a", "box", "secret/b")
+        assert info.encodings == ("seal",)  # though what it copied in the end was plain
+        assert await store.get_bytes("box", "secret/b") == b"not sealed"
+
+
+async def test_a_source_that_never_rests_is_said_to_change() -> None:
+    class Restless(Faulty):
+        async def head(self, bucket: str, key: str, options: trove.HeadOptions) -> trove.ObjectInfo:
+            info = await super().head(bucket, key, options)
+            async with trove.open(memory.sibling()) as other:
+                await other.put(bucket, key, b"again")
+            return info
+
+    memory = MemoryDriver()
+    driver = Restless(memory)
+    async with trove.open(driver, retry=RetryPolicy(attempts=1)) as store:
+        await store.create_bucket("box")
+        await store.put("box", "a", b"1")
+        for verb in (store.copy, store.move):
+            with pytest.raises(ObjectChangedError):
+                await verb("box", "a", "box", "b", metadata={"n": "1"})
+        assert not await memory_has(memory, "b")
+
+
+async def memory_has(memory: MemoryDriver, key: str) -> bool:
+    return key in memory._state.buckets["box"].objects
 
 
 async def test_a_transfer_onto_itself_keeps_the_object(store: Trove) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Awaitable, Callable
+from dataclasses import FrozenInstanceError, replace
+from datetime import timedelta
 
 import pytest
 
@@ -275,8 +278,8 @@ async def test_without_limits_everything_still_works(stack: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["connect", "read", "total"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_a_limit_is_positive(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [0, -1, float("nan"), timedelta()])
+def test_a_limit_is_positive(name: str, value: float | timedelta) -> None:
     with pytest.raises(ValueError):
         Timeouts(**{name: value})
 
@@ -295,3 +298,27 @@ async def test_a_timeout_of_the_callers_own_is_not_translated() -> None:
                 await store.get_bytes("box", "k")
         assert not isinstance(caught.value, OperationTimeoutError)
         assert driver.unclosed == 0
+
+
+def test_times_are_seconds_or_timedeltas() -> None:
+    minute = timedelta(minutes=1)
+    assert Timeouts(minute, minute, minute) == Timeouts(60.0, 60.0, 60.0)
+    assert repr(Timeouts(connect=minute)) == "Timeouts(connect=60.0, read=60.0, total=None)"
+    policy = RetryPolicy(2, timedelta(milliseconds=5), minute, minute)
+    assert policy == RetryPolicy(2, 0.005, 60.0, 60.0)
+    assert replace(policy, attempts=3) == RetryPolicy(3, 0.005, 60.0, 60.0)
+    assert pickle.loads(pickle.dumps(policy)) == policy
+    assert hash(Timeouts()) == hash(Timeouts())
+    with pytest.raises(FrozenInstanceError):
+        policy.attempts = 9  # type: ignore[misc]  # that is the point
+
+
+async def test_a_poll_may_be_a_timedelta() -> None:
+    async with trove.open("mem://") as store:
+        await store.create_bucket("box")
+        async with store.watch("box", poll=timedelta(milliseconds=5)) as watch:
+            await store.put("box", "k", b"")
+            async with asyncio.timeout(20):
+                assert (await anext(watch)).key == "k"
+        with pytest.raises(ValueError):
+            store.watch("box", poll=timedelta())

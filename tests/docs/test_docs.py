@@ -31,7 +31,9 @@ def _compiled(page: Path, line: int, source: str) -> CodeType:
     """Tracebacks name the page and the line in it."""
     tree = ast.parse(source, str(page))
     ast.increment_lineno(tree, line)
-    return compile(tree, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(tree, str(page), "exec", flags=flags)
+    return code
 
 
 def _run(page: Path, namespace: dict[str, object]) -> None:

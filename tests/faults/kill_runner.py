@@ -105,7 +105,7 @@ def sweep_recovery(scratch: Path, template: Template) -> int:
 
 
 def _grow_old(root: Path) -> None:
-    """An upload that is long dead beside the live one, and a room with nothing but a lock."""
+    """An upload that is long dead beside the live one, and rooms of several dead."""
     uploads = root / ".trove" / "multipart"
     stale = uploads / ("0" * 32)
     shutil.copytree(next(path for path in uploads.iterdir()), stale)
@@ -115,6 +115,9 @@ def _grow_old(root: Path) -> None:
     room.mkdir()
     (room / "lock").touch()
     (root / ".trove" / "tmp" / "2-0000000000000000").mkdir()
+    unlocked = root / ".trove" / "tmp" / "3-0000000000000000"  # a power cut took the lock
+    unlocked.mkdir()
+    (unlocked / "1").write_bytes(b"staged")
 
 
 def _killed_open(root: Path, place: Place, at: int) -> int:

@@ -35,6 +35,7 @@ TYPES: Final[dict[int, type[TroveError]]] = {
     errno.ENOSPC: StorageFullError,
     errno.EDQUOT: StorageFullError,
     errno.EMFILE: UnavailableError,
+    errno.ENFILE: UnavailableError,
     errno.EROFS: PermissionDeniedError,
     errno.EACCES: PermissionDeniedError,
 }

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.load import Load
-from tests.faults.world import Expected, Ledger, Place, found_at
+from tests.faults.operations import WRITES, Template, driver_at
+from tests.faults.world import Expected, Ledger, Place, found_at, put, value
+from trove_async._chunks import chunks_of
+from trove_async.driver import CopyOptions
 from trove_async.drivers.local import LocalConfig, LocalDriver
 from trove_async.errors import CorruptMetadataError, UploadNotFoundError
+from trove_async.model import ObjectRef
 from trove_async.testing.crashfs import CrashFS, Image, materialise
 
 EACH = 1_300
@@ -81,6 +85,68 @@ async def test_F07_nothing_acknowledged_is_lost(scratch: Path, seed: int, place:
     cuts = await cuts_of(root, CrashFS(root, "slow", seed=seed), seed, most=EACH, place=place)
     assert len(cuts) == EACH  # all distinct
     await check_all(scratch, cuts, place)
+
+
+@pytest.mark.parametrize("place", ["auto", "sidecar"])
+@pytest.mark.parametrize("name", [name for name in WRITES if name != "overwrite_large"])
+async def test_F05_F07_each_operation_by_itself(scratch: Path, name: str, place: Place) -> None:
+    """From a store at rest, cut after every single change."""
+    template, operation = await Template.made(scratch / "template", place), WRITES[name]
+    root = scratch / "live"
+    template.make(root)
+    fs = CrashFS(root, "slow", seed=len(name))
+    driver = driver_at(root, place, fs)
+    await driver.open()
+    taken: list[tuple[Image, Expected]] = []
+    seen: set[int] = set()
+    done = False
+
+    def take() -> None:
+        expected = template.expected(operation, done)
+        for image in fs.states(12):
+            key = hash((done, tuple(image.items())))
+            if key not in seen:
+                seen.add(key)
+                taken.append((image, expected))
+
+    fs.on_change = take
+    await operation.work(driver, template)
+    done = True
+    take()
+    await driver.close()
+    assert len(taken) >= 4
+    print(len(taken), "states")
+    await check_all(scratch, taken, place)
+
+
+@pytest.mark.parametrize("place", ["auto", "sidecar"])
+async def test_F07_a_body_of_many_writes_is_there_whole_or_not_at_all(
+    scratch: Path, place: Place
+) -> None:
+    root = empty_root(scratch)
+    fs = CrashFS(root, "slow", seed=7)
+    driver = LocalDriver(LocalConfig(root, metadata=place), fs)
+    ledger = Ledger()
+    cuts = Cuts(fs, ledger, each=8)
+    await driver.open()
+    load = Load(driver, ledger, 7)
+    await load.start()
+    small, large = value(1, 100), value(2, 2_300_000)
+    with ledger.flight({"bucket/k": small}):
+        await put(driver, "bucket/k", small)
+    fs.on_change = cuts.take
+    body = chunks_of(large.data, 300_000)
+    with ledger.flight({"bucket/k": large}):
+        await driver.put("bucket", "k", body, large.options)
+    await body.aclose()
+    cuts.take()
+    copied = ObjectRef("bucket", "e/copy")
+    with ledger.flight({"bucket/e/copy": large}):
+        await driver.copy(ObjectRef("bucket", "k"), copied, CopyOptions())
+    cuts.take()
+    await driver.close()
+    assert len(cuts.taken) >= 40
+    await check_all(scratch, cuts.taken, place)
 
 
 class NoFileSync(CrashFS):

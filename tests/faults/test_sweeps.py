@@ -54,6 +54,7 @@ def test_F01_F08_F10_twenty_faults_by_strace() -> None:
 
 @needs_strace
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_F01_F08_F10_every_call_by_strace() -> None:
     figures = swept(most=1500)
     assert figures["injected"] >= 300
@@ -69,6 +70,7 @@ def cut(*options: str, most: float) -> tuple[int, dict[str, int]]:
     return code, figures
 
 
+@pytest.mark.timeout(180)
 def test_F05_ten_power_cuts() -> None:
     code, figures = cut("--cuts", "10", most=110)
     assert code == 0 and figures["cuts"] == 10 and figures["lost or torn"] == 0
@@ -80,6 +82,7 @@ def test_F05_the_cuts_do_lose_what_is_not_synced() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_F05_F06_two_hundred_power_cuts() -> None:
     code, figures = cut("--cuts", "220", most=1500)
     assert code == 0 and figures["cuts"] == 220 and figures["lost or torn"] == 0

@@ -138,7 +138,11 @@ def with_plugins(tmp_path: Path, plugins: dict[str, tuple[str, str]], code: str)
     return done.stdout
 
 
-GOOD = "def make(dsn):\n    from trove_async.drivers.memory import MemoryDriver\n    return MemoryDriver()"
+GOOD = """
+def make(dsn):
+    from trove_async.drivers.memory import MemoryDriver
+    return MemoryDriver()
+"""
 
 
 def test_S59_a_plugin_is_run_only_when_its_scheme_is_named(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def listening() -> Iterator[io.StringIO]:
 
 SECRET: Final = quote(CANARY, safe="")
 DSNS: Final = (
-    *(f"file://user:{SECRET}@/tmp/x", f"file://{SECRET}@localhost/tmp/x"),
+    f"file://user:{SECRET}@/tmp/x",
     *(f"mem://user:{SECRET}@name", f"mem://name?token={SECRET}", f"file:///tmp/x?key={SECRET}"),
     *(f"nosuch://user:{SECRET}@host/x", f"nosuch://host?sas={SECRET}&secret={SECRET}"),
     *(f"s3x://KEY:{SECRET}@bucket?endpoint=http://169.254.169.254", f"://user:{SECRET}@x"),
@@ -105,7 +105,7 @@ async def test_S24_S25_no_error_of_opening_tells_the_secret(text: str) -> None:
         except TroveError:
             pass
         else:
-            assert_clean(f"{dsn} {dsn!r} {[dsn]} {dsn:>5}", "the DSN printed")
+            assert_clean(f"{dsn} {dsn!r} {[dsn]} {dsn!s:>5}", "the DSN printed")
     assert_clean(heard.getvalue(), "the log")
 
 
@@ -142,6 +142,9 @@ class Account(MemoryDriver):
         raise trove_async.UnauthenticatedError("the account is refused", backend="account")
 
 
+IMPOSSIBLE: Final = (("missing", "k"), ("bucket", "missing"), ("bucket", "a\0"), ("..", "k"))
+
+
 async def every_error(store: Trove) -> list[BaseException]:
     """What each verb says of a missing bucket, a missing key and impossible names."""
     errors: list[BaseException] = []
@@ -170,8 +173,8 @@ async def test_S24_no_verb_tells_the_secret_of_its_driver() -> None:
             errors = await every_error(store)
             health = await store.ping()
             assert not health["default"].ok
-            errors += [h.error for h in health.values() if h.error is not None]
-            shown = f"{store!r} {store} {driver!r} {store.bucket('bucket')!r} {health!r}"
+            shown = "".join(str(h.error) for h in health.values())
+            shown += f"{store!r} {store} {driver!r} {store.bucket('bucket')!r} {health!r}"
             shown += f"{store.backend('second')!r} {store.registrations()!r}"
         with pytest.raises(TroveError) as caught:
             await store.head("bucket", "k")
@@ -187,7 +190,7 @@ async def test_S24_the_DSN_hides_from_printers_that_look_inside() -> None:
     dsn = parse_dsn(f"account://KEY:{SECRET}@host/bucket?token={SECRET}")
     for text in (repr(dsn), str(dsn), f"{dsn}", repr([dsn]), "%s" % (dsn,), ascii(dsn)):  # noqa: UP031 -- one of the ways
         assert_clean(text, "a printed DSN")
-    assert dataclasses.asdict(dsn)["password"] == CANARY  # asked for by name: that is its use
+    assert dsn.password == CANARY  # asked for by name: that is its use
     with pytest.raises(dataclasses.FrozenInstanceError):
         dsn.password = "x"  # type: ignore[misc]  # that is what is tested
 
@@ -201,9 +204,11 @@ async def test_S24_no_error_of_the_local_driver_tells_body_or_place(tmp_path: Pa
             await store.create_bucket("bucket")
             await store.put("bucket", "k", body, metadata={"token": CANARY})
             errors = await every_error(store)
+            await store.create_bucket("bucket")  # one of the verbs removed it
+            await store.put("bucket", "k", body)
             for options in ({"size": 3}, {"size": 10**6}, {"checksum": "sha256:" + "0" * 64}):
                 with pytest.raises(TroveError) as caught:
-                    await store.put("bucket", "k", body, **options)  # type: ignore[arg-type]  # one of several kinds
+                    await store.put("bucket", "k", body, **options)
                 errors.append(caught.value)
             (root / "bucket" / "folder").mkdir()
             os.setxattr(root / "bucket" / "k", "user.trove", body)

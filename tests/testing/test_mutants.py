@@ -14,6 +14,8 @@ from trove_async.testing.mutants import MUTANTS, Mutant
 from trove_async.testing.mutants.files import local
 
 IDS = sorted({id for mutant in MUTANTS for id in mutant.caught_by})
+# Ten thousand objects each; the conformance runs of the drivers have them.
+LARGE = {"K144", "K167"}
 
 
 def results(id: str, factory: Callable[[], Driver]) -> list[Result]:
@@ -33,7 +35,7 @@ def test_a_broken_driver_is_found(mutant: Mutant) -> None:
     assert not missed, f"{mutant.name}: not noticed by {missed}"
 
 
-@pytest.mark.parametrize("id", IDS)
+@pytest.mark.parametrize("id", [id for id in IDS if id not in LARGE])
 @pytest.mark.parametrize("factory", [MemoryDriver, local()], ids=["memory", "local"])
 def test_a_whole_driver_passes_the_same_cases(factory: Callable[[], Driver], id: str) -> None:
     failed = [result for result in results(id, factory) if result.outcome == "failed"]

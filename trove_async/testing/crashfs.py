@@ -81,7 +81,7 @@ class CrashFS(FS):
     """``on_change`` is called after every change, with the file system standing still."""
 
     def __init__(self, root: Path, medium: MediumKind | None = None, *, seed: int = 0) -> None:
-        """``root`` is an empty folder, and safe as it is."""
+        """All that is below ``root`` now is safe."""
         self._path = os.fsencode(root)
         self._medium = medium
         self._guard = threading.RLock()
@@ -90,6 +90,10 @@ class CrashFS(FS):
         self._pending: list[_Step] = []
         self._random = random.Random(seed)
         self.on_change: Callable[[], None] | None = None
+        for path, content in scan(root).items():
+            folder, leaf = self._find(None, path)
+            node = folder.entries[leaf] = folder.durable[leaf] = _Node(content is None)
+            node.now = node.synced = content or _EMPTY
 
     def medium(self, device: int) -> MediumKind:
         return self._medium if self._medium is not None else super().medium(device)

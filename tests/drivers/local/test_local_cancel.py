@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_local import (
+
+from tests.drivers.local.helpers_local import (
     MiB,
     Pieces,
     descriptors,
@@ -23,7 +24,6 @@ from helpers_local import (
     threads,
     threads_come_down_to,
 )
-
 from trove_async.driver import CopyOptions, DeleteOptions, GetOptions, ListOptions, PutOptions
 from trove_async.driver.options import WatchOptions
 from trove_async.drivers.local import FS, LocalConfig, LocalDriver

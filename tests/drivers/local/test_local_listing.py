@@ -8,8 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from helpers_local import head, keys, put
-
+from tests.drivers.local.helpers_local import head, keys, put
 from trove_async.driver import BucketOptions, DeleteOptions, ListOptions
 from trove_async.driver.listing import page_of
 from trove_async.drivers.local import LocalConfig, LocalDriver

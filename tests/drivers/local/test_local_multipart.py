@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from helpers_local import MiB, body, head, keys, large, put, read
 
+from tests.drivers.local.helpers_local import MiB, body, head, keys, large, put, read
 from trove_async.driver import BucketOptions, DeleteOptions, PutOptions
 from trove_async.drivers.local import LocalConfig, LocalDriver
 from trove_async.errors import (

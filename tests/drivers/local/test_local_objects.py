@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers_local import MiB, Pieces, body, head, keys, large, put, read
 
+from tests.drivers.local.helpers_local import MiB, Pieces, body, head, keys, large, put, read
 from trove_async.driver import (
     BatchDeleteDriver,
     BucketOptions,

@@ -9,8 +9,19 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers_local import MiB, Pieces, body, descriptors, head, keys, large, put, read, threads
 
+from tests.drivers.local.helpers_local import (
+    MiB,
+    Pieces,
+    body,
+    descriptors,
+    head,
+    keys,
+    large,
+    put,
+    read,
+    threads,
+)
 from trove_async.driver import BucketOptions, CopyOptions, DeleteOptions, GetOptions, PutOptions
 from trove_async.drivers.local import LocalConfig, LocalDriver
 from trove_async.errors import (

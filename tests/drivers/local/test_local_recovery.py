@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_local import MiB, head, keys, leftovers, put, read
 
+from tests.drivers.local.helpers_local import MiB, head, keys, leftovers, put, read
 from trove_async.driver import BucketOptions, PutOptions
 from trove_async.drivers.local import FS, LocalConfig, LocalDriver
 

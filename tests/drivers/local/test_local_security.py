@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_local import Pieces, body, head, keys, large, put, read
 
+from tests.drivers.local.helpers_local import Pieces, body, head, keys, large, put, read
 from trove_async.driver import (
     BucketOptions,
     CopyOptions,

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers_local import body, put, threads, threads_come_down_to
 
+from tests.drivers.local.helpers_local import body, put, threads, threads_come_down_to
 from trove_async.driver import BucketOptions, CopyOptions, DeleteOptions, PutOptions
 from trove_async.driver.options import WatchOptions
 from trove_async.drivers.local import LocalDriver

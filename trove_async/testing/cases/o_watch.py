@@ -19,7 +19,7 @@ _QUIET = 0.3
 """Seconds without an event after which none is expected any more."""
 
 
-async def following(events: AsyncIterator[ObjectEvent], seconds: float = 10.0) -> ObjectEvent:
+async def following(events: AsyncIterator[ObjectEvent], seconds: float = 5.0) -> ObjectEvent:
     async with asyncio.timeout(seconds):
         return await anext(events)
 
