@@ -20,6 +20,7 @@ __all__ = [
     "Body",
     "Digest",
     "OneChunk",
+    "Tap",
     "as_body",
     "chunks_of",
     "collect",
@@ -27,7 +28,6 @@ __all__ = [
     "empty",
     "gather_chunks",
     "rechunk",
-    "tap",
 ]
 
 Bytes = bytes | bytearray | memoryview
@@ -159,12 +159,13 @@ class Digest:
     """The one running count and digest of an operation's logical bytes, shared by the record
     and the formats. ``algorithm`` None only counts."""
 
-    __slots__ = ("_hasher", "_inline", "algorithm", "count", "finished")
+    __slots__ = ("_hasher", "_inline", "_text", "algorithm", "count", "finished")
 
     def __init__(self, algorithm: str | None) -> None:
         self.algorithm = algorithm
         self.count = 0
         self.finished = False
+        self._text: str | None = None
         self._hasher: Hasher | None = new_hasher(algorithm) if algorithm else None
         self._inline = INLINE_LIMIT.get(algorithm or "", 1 << 62)
 
@@ -187,43 +188,76 @@ class Digest:
     @property
     def text(self) -> str | None:
         """``"<algorithm>:<hex>"`` so far, or None without an algorithm."""
-        return f"{self.algorithm}:{self._hasher.hexdigest()}" if self._hasher is not None else None
+        if self._text is not None:
+            return self._text
+        if self._hasher is None:
+            return None
+        text = f"{self.algorithm}:{self._hasher.hexdigest()}"
+        if self.finished:
+            self._text = text
+        return text
 
     @property
     def hex(self) -> str:
         return self._hasher.hexdigest() if self._hasher is not None else ""
 
 
-async def tap(
-    chunks: AsyncIterable[Bytes],
-    digests: list[Digest],
-    *,
-    size: int | None = None,
-    expected: tuple[str, str] | None = None,
-) -> AsyncBytes:
+class Tap:
     """Passes the body on, counts and hashes it, and raises *in place of its end* when it is
     not what was declared: a wrong object is never published.
 
     ``digests[0]`` is the recorded one; ``expected`` is checked against whichever has its
-    algorithm."""
-    main = digests[0]
-    async for chunk in chunks:
+    algorithm. A class, for a generator costs a small put two microseconds more."""
+
+    __slots__ = ("_chunks", "_digests", "_expected", "_size")
+
+    def __init__(
+        self,
+        chunks: Closable,
+        digests: list[Digest],
+        *,
+        size: int | None = None,
+        expected: tuple[str, str] | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self._digests = digests
+        self._size = size
+        self._expected = expected
+
+    def __aiter__(self) -> AsyncIterator[Bytes]:
+        return self
+
+    async def __anext__(self) -> Bytes:
+        size = self._size
+        main = self._digests[0]
+        try:
+            chunk = await self._chunks.__anext__()
+        except StopAsyncIteration:
+            if not main.finished:
+                self._check_end(main)
+            raise
         if size is not None and main.count + len(chunk) > size:
             raise TrailingDataError(f"the body gives more than the declared {size} bytes")
-        for digest in digests:
+        for digest in self._digests:
             if len(chunk) <= digest.is_inline:
                 digest.update(chunk)
             else:
                 await digest.feed(chunk)
-        yield chunk
-    if size is not None and main.count != size:
-        raise TruncatedError(f"the body gave {main.count} of the declared {size} bytes")
-    main.finished = True
-    if expected is not None:
-        algorithm, wanted = expected
-        found = next(d.hex for d in digests if d.algorithm == algorithm)
-        if found != wanted:
-            raise ChecksumMismatchError(f"expected {algorithm}:{wanted}, the body has {found}")
+        return chunk
+
+    def _check_end(self, main: Digest) -> None:
+        if self._size is not None and main.count != self._size:
+            raise TruncatedError(f"the body gave {main.count} of the declared {self._size} bytes")
+        if self._expected is not None:
+            algorithm, wanted = self._expected
+            found = next(d.hex for d in self._digests if d.algorithm == algorithm)
+            if found != wanted:
+                raise ChecksumMismatchError(f"expected {algorithm}:{wanted}, the body has {found}")
+        for digest in self._digests:
+            digest.finished = True
+
+    async def aclose(self) -> None:
+        """The level below belongs to the chain."""
 
 
 # -- bodies ------------------------------------------------------------------------------

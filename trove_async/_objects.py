@@ -338,6 +338,7 @@ class Objects(Handle):
                 yield entry
             if page.cursor is None:
                 return
+            await asyncio.sleep(0)  # a driver that never waits must not hold the loop
             if left is not None:
                 left -= len(entries)
 

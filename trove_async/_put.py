@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from trove_async._backend import Backend
-from trove_async._chunks import Body, Digest, OneChunk, tap
+from trove_async._chunks import Body, Digest, OneChunk, Tap
 from trove_async._record import (
     DIGEST,
     FORMAT,
@@ -227,7 +227,7 @@ class Writes:
                 )
             else:
                 chunks = chain.push(
-                    tap(chain.top, digests, size=options.size, expected=upload.expected)
+                    Tap(chain.top, digests, size=options.size, expected=upload.expected)
                 )
             info = await self._send(backend, bucket, key, options, upload, context, chunks)
         except BaseException as exc:
@@ -236,9 +236,19 @@ class Writes:
         await chain.aclose()
         if upload.raw:
             return info
-        record = Record(tuple(context.applied), digest.count, digest.text)
-        seen = seen_as(info, record, digest.count)
-        return replace(seen, metadata=dict(options.metadata))
+        return ObjectInfo(
+            key,
+            digest.count,
+            info.stored_size,
+            info.content_type,
+            info.etag,
+            info.last_modified,
+            dict(options.metadata),
+            digest.text,
+            info.version_id,
+            info.storage_class,
+            tuple(context.applied),
+        )
 
     async def _send(
         self,
@@ -269,11 +279,17 @@ class Writes:
                 metadata[LENGTH] = str(context.size)
             if upload.token is not None:
                 metadata[TOKEN] = upload.token
-        sent = replace(
-            options,
-            metadata=metadata,
-            size=context.stored_size,
-            late=None if upload.raw else late,
+        sent = PutOptions(
+            options.content_type,
+            metadata,
+            context.stored_size,
+            None if upload.raw else late,
+            options.tags,
+            options.storage_class,
+            options.if_match,
+            options.if_none_match,
+            options.part_size,
+            options.concurrency,
         )
         try:
             if self._timeouts.read is None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
-from trove_async._chunks import Digest, tap
+from trove_async._chunks import Digest, Tap
 from trove_async.driver.base import Chunks
 from trove_async.errors import InvalidConfigError, UnknownEncodingError
 from trove_async.middleware.base import (
@@ -235,7 +235,7 @@ class Pipeline:
         digests: list[Digest],
         expected: tuple[str, str] | None,
     ) -> Chunks:
-        return tap(cast(Chunks, chunks), digests, size=context.size, expected=expected)
+        return Tap(cast(Chunks, chunks), digests, size=context.size, expected=expected)
 
     # -- reads ---------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ __all__ = ["LocalDriver"]
 _BATCH: Final = 1024 * 1024
 """Bytes that go to a worker together; the body is pulled on while they are written."""
 _PIECES: Final = 512
-_NOW: Final = 64 * 1024  # bytes that are written into memory faster than a worker wakes
+_NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
 _TOGETHER: Final = 64  # keys one job of a batch delete removes
 
 

@@ -11,7 +11,6 @@ keys stand. Strings compare by code point, which is the order of their UTF-8 byt
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 import stat
 import threading
@@ -55,10 +54,11 @@ class _Names:
         """(names, index of the first that may hold a key >= low, whether the names go on)."""
         if not self._is_sorted:
             if fresh and wanted < len(self._names) // 8:
-                folder = low.partition("/")[0] + "/"
-                least = heapq.nsmallest(
-                    wanted, (name for name in self._names if name >= low or name == folder)
-                )
+                names = self._names
+                if low:
+                    folder = low.partition("/")[0] + "/"
+                    names = [name for name in names if name >= low or name == folder]
+                least = _least(names, wanted)
                 return least, 0, len(least) == wanted
             self._names = _sorted(self._names)
             self._is_sorted = True
@@ -67,6 +67,20 @@ class _Names:
         if "/" in low:
             index = min(index, bisect_left(names, low[: low.index("/") + 1]))
         return names, index, False
+
+
+def _least(names: list[str], wanted: int) -> list[str]:
+    """The first ``wanted`` in order: a sample tells below which name they are, and only those
+    are sorted. Much faster than a heap when names come in falling order."""
+    sample = sorted(names[:: max(1, len(names) // 1024)])
+    index = 2 * wanted * len(sample) // max(1, len(names)) + 16
+    if index < len(sample):
+        pivot = sample[index]
+        few = [name for name in names if name <= pivot]
+        if len(few) >= wanted:
+            few.sort()
+            return few[:wanted]
+    return _sorted(names)[:wanted]
 
 
 def _sorted(names: list[str]) -> list[str]:
@@ -339,7 +353,7 @@ def _readable(name: str) -> str | None:
 
 def _scan(ground: Ground, fd: int) -> list[str]:
     names = []
-    for entry in ground.fs.scandir(fd):
+    for entry in ground.fs.entries(fd):
         name = entry.name
         if not name.isascii():
             readable = _readable(name)

@@ -4,6 +4,7 @@ runs in workers."""
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import time
@@ -42,7 +43,20 @@ _IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, er
 
 
 def new_etag() -> str:
-    return os.urandom(12).hex()
+    """Never the same twice: a random word of this process and a count."""
+    return f"{_word}{next(_count):010x}"
+
+
+_word = os.urandom(10).hex()
+_count = itertools.count()
+
+
+def _after_fork() -> None:
+    global _word
+    _word = os.urandom(10).hex()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Staged:

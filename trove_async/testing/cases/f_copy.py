@@ -215,9 +215,7 @@ async def copy_atomic_for_readers(h: Harness) -> None:
             async with h.store.get(h.bucket, "dest") as reader:
                 letter = reader.info.metadata["letter"]
                 body = await reader.read()
-            assert body == letter.encode() * size, (
-                f"torn: {letter}, {body[:1]!r}..{body[-1:]!r}"
-            )
+            assert body == letter.encode() * size, f"torn: {letter}, {body[:1]!r}..{body[-1:]!r}"
             reads += 1
             await asyncio.sleep(0)
 
