@@ -136,16 +136,15 @@ class Copies:
         observers = {id(entry) for entry in given}
         if any(entry.encoding is None and id(entry) not in observers for entry in wanted):
             return False
-        applied = read_record(info.metadata).encodings
-        if applied == tuple(entry.encoding for entry in wanted if entry.encoding is not None):
-            return True
+        transforms = [entry for entry in wanted if entry.encoding is not None]
+        if transforms != [entry for entry in given if entry.encoding is not None]:
+            return False  # perhaps the same encoding, but another tenant's key
         # Compression skips what does not shrink; that was decided by the content, not the key.
-        optional = {e.encoding for e in wanted if e.middleware.stage == Stage.COMPRESS}
-        same = [id(e) for e in wanted if e.encoding] == [id(e) for e in given if e.encoding]
-        required = tuple(
-            e.encoding for e in wanted if e.encoding is not None and e.encoding not in optional
-        )
-        return same and tuple(name for name in applied if name not in optional) == required
+        optional = {e.encoding for e in transforms if e.middleware.stage == Stage.COMPRESS}
+        applied = read_record(info.metadata).encodings
+        every = tuple(entry.encoding for entry in transforms)
+        required = tuple(name for name in every if name not in optional)
+        return applied == every or tuple(n for n in applied if n not in optional) == required
 
     def _layers(self, place: ObjectRef, info: ObjectInfo) -> list[Entry]:
         context = Context("copy", place.bucket, place.key, info.content_type, info.metadata)

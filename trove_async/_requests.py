@@ -35,9 +35,9 @@ def byte_range(wanted: slice | None) -> ByteRange | None:
     start = 0 if start is None else start
     if stop is not None and (stop < 0 or stop < start or start < 0):
         raise ValueError(f"not a byte range: {wanted}")
-    if abs(start) > _LARGEST or (stop is not None and stop > _LARGEST):
-        raise ValueError("a range beyond any object")
-    return ByteRange(start, stop)
+    if stop is not None:
+        stop = min(stop, _LARGEST + (stop > start))  # no object is as large
+    return ByteRange(max(-_LARGEST, min(start, _LARGEST)), stop)
 
 
 def check_listing(

@@ -153,12 +153,20 @@ class Hop:
             idle, self._idle = self._idle, 0
         if idle:
             self._wake.release(idle)
+        loop = asyncio.get_running_loop()
         try:
-            await settle(self._ended)
+            if loop is self._loop:
+                await settle(self._ended)
+            else:  # opened in another loop, which may be gone
+                await settle(loop.run_in_executor(None, self._join))
         finally:
-            for thread in self._threads:
-                thread.join()  # each has left its loop already
-            self._drain()
+            self._join()  # each has left its work already
+            if loop is self._loop:
+                self._drain()
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
 
 
 async def settle(future: asyncio.Future[T]) -> T:

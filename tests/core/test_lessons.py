@@ -122,6 +122,22 @@ async def test_M4_a_copy_across_scopes_is_encoded_for_its_new_place(store: Trove
     assert await store.get_bytes("box", "public/c") == TEXT
 
 
+async def test_M4_one_encoding_with_two_keys_is_never_copied_as_it_is() -> None:
+    """Two tenants: the bytes of one must not come to lie under the other's name."""
+    driver = Faulty()
+    async with trove.open(driver) as store:
+        await store.create_bucket("box")
+        store.use(Xor(), scope=keys("a/*"))
+        store.use(Xor(), scope=keys("b/*"))
+        await store.put("box", "a/k", TEXT)
+        await store.copy("box", "a/k", "box", "a/same")
+        assert "copy" in driver.verbs()
+        driver.forget()
+        copied = await store.copy("box", "a/k", "box", "b/k")
+        assert "copy" not in driver.verbs() and copied.encodings == ("xor",)
+        assert await store.get_bytes("box", "b/k") == TEXT
+
+
 async def test_M4_a_change_of_layers_leaves_old_objects_readable(store: Trove) -> None:
     await store.put("box", "plain", TEXT)
     store.use(Xor())

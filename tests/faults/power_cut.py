@@ -70,15 +70,18 @@ class Disk:
         try:
             yield self.mount_point
         finally:
-            deadline = time.monotonic() + 5
-            while True:
-                try:
-                    _run("umount", str(self.mount_point))
-                    break
-                except CannotCut:
-                    if time.monotonic() > deadline:
-                        raise  # a descriptor of the driver is still open
-                    time.sleep(0.05)
+            self._unmount()
+
+    def _unmount(self) -> None:
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                return _run("umount", str(self.mount_point))
+            except CannotCut as exc:
+                if time.monotonic() > deadline:
+                    _run("umount", "-l", str(self.mount_point))
+                    raise RuntimeError("the driver still holds a descriptor") from exc
+                time.sleep(0.05)
 
     def cut(self) -> None:
         fd = os.open(self.mount_point, os.O_RDONLY)
@@ -95,21 +98,23 @@ async def load_until_cut(
     chance = random.Random(seed)
     driver = LocalDriver(LocalConfig(disk.mount_point / "root", durability=durability))
     await driver.open()
-    load = Load(driver, ledger, seed)
-    if "bucket/" not in ledger.acked:
-        await load.start()
-    task = asyncio.ensure_future(load.run(lanes=3, steps=100_000))
-    await asyncio.wait([task], timeout=chance.uniform(0.02, 0.4))
-    if task.done():
-        task.result()
-        raise AssertionError("the load ended by itself")
-    done = load.done
-    await asyncio.to_thread(disk.cut)
     try:
-        await asyncio.wait_for(task, 30)
-    except* (TroveError, AssertionError):
-        pass  # the disk is gone: every operation fails now
-    await driver.close()
+        load = Load(driver, ledger, seed)
+        if "bucket/" not in ledger.acked:
+            await load.start()
+        task = asyncio.ensure_future(load.run(lanes=3, steps=100_000))
+        await asyncio.wait([task], timeout=chance.uniform(0.02, 0.4))
+        if task.done():
+            task.result()
+            raise RuntimeError("the load ended by itself")
+        done = load.done
+        await asyncio.to_thread(disk.cut)
+        try:
+            await asyncio.wait_for(task, 30)
+        except* (TroveError, AssertionError):
+            pass  # the disk is gone: every operation fails now
+    finally:
+        await driver.close()
     return done, len(ledger.flights)
 
 

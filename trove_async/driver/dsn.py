@@ -40,7 +40,7 @@ class DSN:
     def __str__(self) -> str:
         who = ""
         if self.user is not None:
-            who = f"{'***' if self.password is not None else quote(self.user, safe='')}"
+            who = "***"  # a name may be a token
             who += ":***@" if self.password is not None else "@"
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port is not None else ""

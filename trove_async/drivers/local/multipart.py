@@ -34,7 +34,7 @@ from trove_async.model import PartInfo, UploadInfo
 __all__ = ["Assembly", "Uploads"]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_PART: Final = re.compile(rb"([0-9]{1,5})-([0-9a-f]{24})-([0-9]{1,20})")
+_PART: Final = re.compile(rb"([0-9]{1,5})-([0-9a-f]{24,40})-([0-9]{1,20})")
 _HOME: Final = b"multipart"
 _META: Final = b"meta"
 
