@@ -105,16 +105,22 @@ class Reads:
             )
         if options.range is not None and pipeline.transforms:
             return await self._ranged(backend, bucket, key, options)
-        found = await self._fetch(backend, bucket, key, options)
+        try:
+            found = await fetch(backend, bucket, key, options, self._timeouts)
+        except TroveError as exc:
+            exc.at(backend=backend.name)
+            raise
         try:
             record = read_record(found.info.metadata)
+            if not record.encodings and not pipeline.observers:
+                return self._plain(backend, bucket, key, found, record, options)
             if record.encodings:
                 if options.range is not None:
                     await found.body.aclose()
                     pin = pinned(options, found.info.etag)
                     return await self._cold(backend, bucket, key, pin, None)
                 return await self._decoded(backend, bucket, key, found, record, options)
-            return await self._plain(backend, bucket, key, found, record, options)
+            return await self._observed(backend, bucket, key, found, record, options)
         except BaseException:
             await found.body.aclose()
             raise
@@ -150,7 +156,7 @@ class Reads:
 
     # -- whole objects and plain ranges ----------------------------------------------------
 
-    async def _plain(
+    def _plain(
         self,
         backend: Backend,
         bucket: str,
@@ -159,31 +165,59 @@ class Reads:
         record: Record,
         options: GetOptions,
     ) -> ObjectReader:
-        info = found.info
-        size = info.stored_size
-        is_whole = options.range is None
-        if is_whole and record.size is not None and record.size != size:
-            check_whole(_counted(size), record.size, None)
-        seen = seen_as(info, record, size)
-        observers: Sequence[Entry] = ()
-        if self._pipeline.observers:
-            context = Context("get", bucket, key, info.content_type, seen.metadata, size)
-            context.stored_size = size
-            observers = self._pipeline.observing(context)
+        """No layer at all; small bodies are there already, and are checked here."""
+        seen = self._seen_plain(found.info, record, options)
         body = found.body
-        if type(body) is OneChunk and not observers:
+        if type(body) is OneChunk:
             data = body.whole(found.stop - found.start)
             if data is not None:
-                if is_whole and record.digest is not None:
+                if options.range is None and record.digest is not None:
                     _verify_small(data, record)
                 return ObjectReader(seen, None, data, len(data))
-        chain = Chain(self._body(backend, bucket, key, found, options))
-        if is_whole and record.digest is not None:
-            digest = Digest(record.digest.partition(":")[0])
-            chain.push(verified(chain.top, digest, size, record.digest))
-        if observers:
-            return await self._presented(chain, (), observers, context, seen, found)
+        chain = self._verified(backend, bucket, key, found, record, options)
         return ObjectReader(seen, chain, None, found.stop - found.start)
+
+    async def _observed(
+        self,
+        backend: Backend,
+        bucket: str,
+        key: str,
+        found: RawObject,
+        record: Record,
+        options: GetOptions,
+    ) -> ObjectReader:
+        """A plain body past those observers whose scope matches."""
+        info = found.info
+        seen = self._seen_plain(info, record, options)
+        context = Context("get", bucket, key, info.content_type, seen.metadata, seen.size)
+        context.stored_size = seen.size
+        observers = self._pipeline.observing(context)
+        if not observers:
+            return self._plain(backend, bucket, key, found, record, options)
+        chain = self._verified(backend, bucket, key, found, record, options)
+        return await self._presented(chain, (), observers, context, seen, found)
+
+    def _seen_plain(self, info: ObjectInfo, record: Record, options: GetOptions) -> ObjectInfo:
+        size = info.stored_size
+        if options.range is None and record.size is not None and record.size != size:
+            check_whole(_counted(size), record.size, None)
+        return seen_as(info, record, size)
+
+    def _verified(
+        self,
+        backend: Backend,
+        bucket: str,
+        key: str,
+        found: RawObject,
+        record: Record,
+        options: GetOptions,
+    ) -> Chain:
+        chain = Chain(self._body(backend, bucket, key, found, options))
+        if options.range is None and record.digest is not None:
+            digest = Digest(record.digest.partition(":")[0])
+            size = found.info.stored_size
+            chain.push(verified(chain.top, digest, size, record.digest))
+        return chain
 
     async def _presented(
         self,
@@ -288,7 +322,7 @@ class Reads:
         try:
             record = read_record(info.metadata)
             if not record.encodings and first is options.range:
-                return await self._plain(backend, bucket, key, found, record, options)
+                return await self._observed(backend, bucket, key, found, record, options)
             if record.encodings and first is options.range:
                 await found.body.aclose()
                 pin = pinned(options, info.etag)

@@ -88,9 +88,10 @@ class Objects(Handle):
                 raise ValueError("size must not be negative")
             if if_none_match is not None and if_none_match != "*":
                 raise ValueError('if_none_match of a put is "*" (create only)')
-            for name, number in (("part_size", part_size), ("concurrency", concurrency)):
-                if number is not None and number < 1:
-                    raise ValueError(f"{name} must be positive")
+            if part_size is not None and part_size < 1:
+                raise ValueError("part_size must be positive")
+            if concurrency is not None and concurrency < 1:
+                raise ValueError("concurrency must be positive")
             expected = parse_digest(checksum) if checksum is not None else None
             options = PutOptions(
                 content_type_of(key) if content_type is None else check_content_type(content_type),
@@ -186,6 +187,8 @@ class Objects(Handle):
             else GetOptions(byte_range(range), version_id)
         )
         reader = await self._open(self._bucket(bucket), check_key(key), options, False)
+        if (data := reader.at_once()) is not None:
+            return data
         try:
             return await reader.read()
         finally:

@@ -148,6 +148,16 @@ class ObjectReader:
             raise
         return piece if type(piece) is bytes else bytes(piece)
 
+    def at_once(self) -> bytes | None:
+        """All of it, if it is in memory and nobody waits for the close; the reader is closed."""
+        data = self._data
+        if data is None or self._callbacks is not None or self._state:
+            return None
+        self._data = None
+        self._ended = True
+        self._state = 2
+        return data
+
     async def read(self, n: int = -1) -> bytes:
         """Up to ``n`` bytes, fewer only at the end; all that is left when ``n`` is negative."""
         if self._state > 1:

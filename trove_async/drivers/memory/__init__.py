@@ -96,17 +96,15 @@ class MemoryDriver(Parts, Versions):
 
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         place = self._bucket(bucket)
-        if options.if_match is not None or options.if_none_match is not None:
+        conditional = options.if_match is not None or options.if_none_match is not None
+        if conditional:
             check_write(options.if_match, options.if_none_match, self._etag(place, key))
         data = body.whole(options.size or 0) if type(body) is OneChunk else None
         if data is None:
             data = await collect(body)
-        place = self._bucket(bucket)  # it may be gone by now
-        if options.if_match is not None or options.if_none_match is not None:
-            check_write(options.if_match, options.if_none_match, self._etag(place, key))
-        return self._publish(place, key, data, options)
-
-    def _publish(self, place: Bucket, key: str, data: bytes, options: PutOptions) -> ObjectInfo:
+            place = self._bucket(bucket)  # it may be gone by now
+            if conditional:
+                check_write(options.if_match, options.if_none_match, self._etag(place, key))
         metadata = dict(options.metadata)
         if options.late is not None:
             metadata.update(options.late())
