@@ -55,6 +55,11 @@ _syscall.argtypes = [
     ctypes.POINTER(_How),
     ctypes.c_size_t,
 ]
+_fgetxattr = getattr(_libc, "fgetxattr", None)
+if _fgetxattr is not None:
+    _fgetxattr.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t]
+    _fgetxattr.restype = ctypes.c_ssize_t
+_Attribute = ctypes.c_char * 1024
 _renameat2 = getattr(_libc, "renameat2", None)
 if _renameat2 is not None:
     _renameat2.argtypes = [
@@ -189,7 +194,18 @@ class FS:
         os.fchmod(fd, mode)
 
     def getxattr(self, fd: int, name: str) -> bytes:
-        return os.getxattr(fd, name)
+        """`os.getxattr` tries 128 bytes first, which a record exceeds, and then 64 KiB: this
+        saves the second call and the large buffer."""
+        if _fgetxattr is None:
+            return os.getxattr(fd, name)
+        buffer = _Attribute()
+        size = _fgetxattr(fd, name.encode(), buffer, 1024)
+        if size >= 0:
+            return buffer.raw[:size]
+        number = ctypes.get_errno()
+        if number == errno.ERANGE:
+            return os.getxattr(fd, name)
+        raise OSError(number, os.strerror(number), name)
 
     def setxattr(self, fd: int, name: str, value: bytes) -> None:
         os.setxattr(fd, name, value)

@@ -23,6 +23,7 @@ __all__ = ["XATTR", "Record", "foreign", "moment"]
 XATTR: Final = "user.trove"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _text: Callable[[str], str] = json.encoder.encode_basestring
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in the stubs
 
 
 def moment(nanoseconds: int) -> datetime:
@@ -122,8 +123,11 @@ def parse(data: bytes) -> dict[str, Any]:
     if data[8:9] != b" " or data[:8] != b"%08x" % zlib.crc32(memoryview(data)[9:]):
         raise CorruptMetadataError("the record of the object is damaged")
     try:
-        fields = json.loads(memoryview(data)[9:].tobytes())
-    except (ValueError, RecursionError) as exc:  # a valid sum over nonsense: not ours
+        text = data[9:].decode()
+        fields, end = _scan(text, 0)  # what json.loads does, without looking for encodings
+        if end != len(text):
+            raise ValueError("more than one value")
+    except (ValueError, RecursionError, StopIteration) as exc:  # a valid sum over nonsense
         raise CorruptMetadataError("the record of the object is not JSON") from exc
     if not isinstance(fields, dict):
         raise CorruptMetadataError("the record of the object is not a map")
