@@ -2,7 +2,6 @@
 
 from trove_async.middleware.base import (
     Call,
-    Context,
     Direction,
     Interceptor,
     Layout,
@@ -15,6 +14,7 @@ from trove_async.middleware.base import (
     Transform,
     WriteMiddleware,
 )
+from trove_async.middleware.context import Context
 from trove_async.middleware.scope import Scope, buckets, content_types, everything, keys, when
 
 __all__ = [

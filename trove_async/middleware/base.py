@@ -7,13 +7,13 @@ layer closes only what it opened itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from trove_async._chunks import Digest
 from trove_async.driver.base import Chunks
+from trove_async.middleware.context import Context
 from trove_async.middleware.scope import Scope, everything
 from trove_async.model import ObjectRef
 
@@ -54,52 +54,6 @@ class Stage(IntEnum):
     COMPRESS = 3
     TRANSFORM = 4
     ENCRYPT = 5
-
-
-class Context:
-    """What layers of one operation know and tell each other. New for every operation."""
-
-    __slots__ = (
-        "applied",
-        "bucket",
-        "content_type",
-        "digest",
-        "hints",
-        "key",
-        "late",
-        "metadata",
-        "operation",
-        "size",
-        "stored_size",
-    )
-
-    def __init__(
-        self,
-        operation: str,
-        bucket: str,
-        key: str,
-        content_type: str = "application/octet-stream",
-        metadata: Mapping[str, str] | None = None,
-        size: int | None = None,
-    ) -> None:
-        self.operation = operation
-        self.bucket = bucket
-        self.key = key
-        self.content_type = content_type
-        self.metadata: Mapping[str, str] = {} if metadata is None else metadata
-        self.size = size
-        """Logical bytes, or None when not known."""
-        self.applied: list[str] = []
-        """Encodings so far, in write order; on a read those recorded."""
-        self.stored_size: int | None = None
-        """On a write: bytes the layers so far will give, when they can tell. On a read: bytes
-        the backend holds."""
-        self.hints: dict[str, str] = {}
-        """Recorded beside the encodings; known before the body."""
-        self.late: list[Callable[[], Mapping[str, str]]] = []
-        """More metadata, asked for when the body has ended."""
-        self.digest: Digest | None = None
-        """On a write: running digest of the logical bytes, complete when the body has ended."""
 
 
 class Middleware(Protocol):

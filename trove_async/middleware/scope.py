@@ -4,12 +4,9 @@ every operation: nothing is remembered per key."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from trove_async._globs import glob
-
-if TYPE_CHECKING:
-    from trove_async.middleware.base import Context
+from trove_async.middleware.context import Context
 
 __all__ = ["Scope", "buckets", "content_types", "everything", "keys", "when"]
 

@@ -27,6 +27,7 @@ from trove_async.errors import TroveError
 from trove_async.middleware.base import Interceptor, Middleware
 from trove_async.model import ObjectInfo
 from trove_async.testing.case import Absent, Case, Deliberate, DeliberateExit, Result, drop
+from trove_async.testing.explaining import short_comparisons
 from trove_async.testing.leaks import Baseline
 from trove_async.testing.needs import unmet
 from trove_async.testing.watched import ErrorLog, unwatch, watch_errors
@@ -327,7 +328,7 @@ def run_case(
     harness = Harness(factory, stack)
     baseline = Baseline.now()
     try:
-        with _strict(harness):
+        with short_comparisons(), _strict(harness):
             with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
                 runner.run(_run(case, args, harness))
             baseline.check()
