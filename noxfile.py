@@ -106,8 +106,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, failing system calls and power cuts. ``-- --quick`` takes the part without strace
-    and loop devices; what a machine cannot do is skipped with its reason printed."""
+    """Kills, failing system calls and power cuts. ``-- --quick`` takes a small part of each;
+    what a machine cannot do is skipped with its reason printed."""
     install(session)
     arguments = list(session.posargs)
     marker = "not slow" if "--quick" in arguments else "slow or not slow"

@@ -57,7 +57,7 @@ from trove_async.model import (
 
 __all__ = ["LocalDriver"]
 
-_BATCH: Final = 4 * 1024 * 1024
+_BATCH: Final = 2 * 1024 * 1024
 """Bytes that go to a worker together; the body is pulled on while they are written."""
 _PIECES: Final = 512
 _NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
