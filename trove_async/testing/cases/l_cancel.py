@@ -97,7 +97,7 @@ async def cancel_get_every_await(h: Harness, kind: str) -> None:
     async def check(step: Step) -> None:
         assert await place.get("k") == body
 
-    assert await cancel_everywhere(get, check=check) >= 2
+    assert await cancel_everywhere(get, check=check) >= 1
 
     async def rest() -> None:
         await place.store.get_bytes(place.bucket, "k", range=slice(20_000, None))
