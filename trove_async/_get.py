@@ -195,7 +195,7 @@ class Reads:
         if not observers:
             return self._plain(backend, bucket, key, found, record, options)
         chain = self._verified(backend, bucket, key, found, record, options)
-        return await self._presented(chain, (), observers, context, seen, found)
+        return await self._presented(chain, observers, context, seen)
 
     def _seen_plain(self, info: ObjectInfo, record: Record, options: GetOptions) -> ObjectInfo:
         size = info.stored_size
@@ -222,14 +222,12 @@ class Reads:
     async def _presented(
         self,
         chain: Chain,
-        transforms: Sequence[Entry],
         observers: Sequence[Entry],
         context: Context,
         seen: ObjectInfo,
-        found: RawObject,
     ) -> ObjectReader:
         try:
-            await self._pipeline.read(chain, transforms, observers, context)
+            await self._pipeline.read(chain, (), observers, context)
         except BaseException as exc:
             await chain.abandon(exc)
             raise

@@ -121,7 +121,8 @@ async def poll_changes(
     """Compares etags every ``seconds``; what is put and deleted in between is not seen.
 
     The first listing is made before this returns its iterator. Holds one etag per key."""
-    known = {info.key: info.etag async for info in _objects(entries)}
+    async with aclosing(_objects(entries)) as objects:
+        known = {info.key: info.etag async for info in objects}
     return _Polling(bucket, entries, seconds, wanted, known)
 
 

@@ -356,6 +356,6 @@ def _scan(ground: Ground, fd: int) -> list[str]:
     names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     if len(names) < len(entries):
         names += [e.name + "/" for e in entries if e.is_dir(follow_symlinks=False)]
-    if "".join(names).isascii():  # most folders, and a hundredth of the time of asking each
+    if "".join(names).isascii():  # most folders: one question for all names
         return names
     return [readable for name in names if (readable := _readable(name)) is not None]
