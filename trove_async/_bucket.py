@@ -172,6 +172,8 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         if_none_match: str | None = None,
+        if_match: str | None = None,
+        raw: bool = False,
     ) -> ObjectInfo:
         """Within this bucket unless ``dst_bucket`` names another."""
         return await self._store.copy(
@@ -182,6 +184,8 @@ class Bucket:
             metadata=metadata,
             content_type=content_type,
             if_none_match=if_none_match,
+            if_match=if_match,
+            raw=raw,
         )
 
     async def move(

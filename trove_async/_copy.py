@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from trove_async._backend import Backend
@@ -21,7 +21,7 @@ from trove_async.driver.options import (
     PutOptions,
 )
 from trove_async.errors import ObjectChangedError, PreconditionFailedError, TroveError
-from trove_async.middleware.base import Context, Stage
+from trove_async.middleware.base import Context, Relocating, Stage
 from trove_async.middleware.pipeline import Entry, Pipeline
 from trove_async.model import ObjectInfo, ObjectRef
 
@@ -56,6 +56,24 @@ class Copies:
             if info is not None:
                 return info
         return await self._streamed(here, source, there, target, options)
+
+    async def verbatim(
+        self,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+    ) -> ObjectInfo:
+        """Stored bytes as they are. ``options.metadata`` is the whole stored map."""
+        there.need_conditions(None, options.if_none_match)
+        if here is not there or source != target:
+            self._pipeline.admit_raw(Context("copy", target.bucket, target.key))
+        if here is there:
+            return await here.limited(here.driver.copy(source, target, options), self._timeouts)
+        request = GetOptions(if_match=options.source_if_match)
+        reader = await self._opened(here, source, request, raw=True)
+        return await self._passed_on(reader, here, source, there, target, options, raw=True)
 
     async def move(
         self,
@@ -147,8 +165,7 @@ class Copies:
         return applied == every or tuple(n for n in applied if n not in optional) == required
 
     def _layers(self, place: ObjectRef, info: ObjectInfo) -> list[Entry]:
-        context = Context("copy", place.bucket, place.key, info.content_type, info.metadata)
-        return self._pipeline.for_write(context)
+        return self._pipeline.for_write(self._place(place, info))
 
     async def _native(
         self,
@@ -161,8 +178,10 @@ class Copies:
     ) -> ObjectInfo:
         if known is not None:  # what was decided was decided for this very version
             options = replace(options, source_if_match=known.etag or None)
-            if options.metadata is not None:
-                kept = {**options.metadata, **reserved_metadata(known.metadata)}
+            moved = await self._relocated(backend, source, target, known)
+            if options.metadata is not None or moved:
+                kept = known.metadata if options.metadata is None else options.metadata
+                kept = {**kept, **reserved_metadata(known.metadata), **moved}
                 options = replace(options, metadata=kept)
         try:
             info = await verb(source, target, options)
@@ -170,6 +189,32 @@ class Copies:
             exc.at(backend=backend.name)
             raise
         return await self._reads.seen(backend, target.bucket, target.key, info, None)
+
+    async def _relocated(
+        self, backend: Backend, source: ObjectRef, target: ObjectRef, known: ObjectInfo
+    ) -> Mapping[str, str]:
+        """What layers that bind an object to its place need to be recorded at the new one."""
+        moved: dict[str, str] = {}
+        if source.key == target.key or not self._pipeline.transforms:
+            return moved
+        record = read_record(known.metadata)
+        here = self._place(source, known)
+        for entry in self._pipeline.for_encodings(record.encodings, here):
+            layer = entry.middleware
+            if isinstance(layer, Relocating):
+                stored = self._reads.stored(backend, source.bucket, source.key, known)
+                there = self._place(target, known)
+                moved.update(await layer.relocated(stored, here, there) or {})
+        return moved
+
+    def _place(self, place: ObjectRef, info: ObjectInfo) -> Context:
+        record = read_record(info.metadata)
+        context = Context("copy", place.bucket, place.key, info.content_type, info.metadata)
+        context.size = record.size
+        context.applied = [*record.encodings]
+        context.hints = dict(record.hints)
+        context.stored_size = info.stored_size
+        return context
 
     # -- through the pipeline ------------------------------------------------------------------
 
@@ -183,12 +228,32 @@ class Copies:
     ) -> ObjectInfo:
         """Decoded by what the source records, encoded by what the target's scopes say."""
         request = GetOptions(if_match=options.source_if_match)
+        reader = await self._opened(here, source, request, raw=False)
+        return await self._passed_on(reader, here, source, there, target, options, raw=False)
+
+    async def _opened(
+        self, here: Backend, source: ObjectRef, request: GetOptions, *, raw: bool
+    ) -> ObjectReader:
         try:
-            reader = await self._reads.open(here, source.bucket, source.key, request, False)
+            return await self._reads.open(
+                here, source.bucket, source.key, request, raw, present=False
+            )
         except PreconditionFailedError as exc:
             raise ObjectChangedError(
                 "the source changed", bucket=source.bucket, key=source.key
             ) from exc
+
+    async def _passed_on(
+        self,
+        reader: ObjectReader,
+        here: Backend,
+        source: ObjectRef,
+        there: Backend,
+        target: ObjectRef,
+        options: CopyOptions,
+        *,
+        raw: bool,
+    ) -> ObjectInfo:
         async with reader:
             info = reader.info
             content_type = options.content_type or info.content_type
@@ -197,14 +262,15 @@ class Copies:
                 asked = here.tagging.get_tags(source.bucket, source.key)
                 tags = await here.limited(asked, self._timeouts) or None
             body = _Reading(reader)
+            size = info.stored_size if raw else info.size
             put = PutOptions(
                 content_type,
                 dict(info.metadata) if options.metadata is None else dict(options.metadata),
-                info.size,
+                size,
                 tags=tags,
                 if_none_match=options.if_none_match,
             )
-            upload = Upload(Body(lambda: body, info.size), None)
+            upload = Upload(Body(lambda: body, size), None, raw)
             return await self._writes.put(there, target.bucket, target.key, put, upload)
 
 

@@ -21,6 +21,7 @@ from trove_async.errors import (
     InvalidTokenError,
     TroveError,
 )
+from trove_async.middleware.builtin import SMALLEST
 from trove_async.model import ObjectInfo, ObjectPage
 
 __all__ = ["Merge", "listed"]
@@ -37,6 +38,9 @@ def listed(info: ObjectInfo, has_metadata: bool) -> ObjectInfo:
         record = read_record(info.metadata)
     except IntegrityError:
         return replace(info, metadata=user_metadata(info.metadata))
+    if not record.is_written and info.stored_size >= SMALLEST:
+        # It may be one of our formats that lost its record: nobody looked.
+        return replace(info, metadata=user_metadata(info.metadata), encodings=None)
     plain = not record.encodings or record.size is None
     return seen_as(info, record, info.stored_size if plain else record.size or 0)
 

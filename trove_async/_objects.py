@@ -46,6 +46,7 @@ from trove_async.model import (
 
 __all__ = ["Objects"]
 
+Verb = Literal["copy", "move", "verbatim"]
 _PLAIN_GET = GetOptions()
 _HEAD = HeadOptions()
 _NOTHING = (None,) * 5
@@ -229,7 +230,9 @@ class Objects(Handle):
             pin = GetOptions(if_match=etag)
             return await self._core.seam.run("get_ranges", bucket, key, pin, work)
 
-        native = fetch if self._place(bucket, key).ranges is not None else None
+        # What stands between an object and its readers must see every range.
+        is_plain = self._core.pipeline.reads_plainly
+        native = fetch if is_plain and self._place(bucket, key).ranges is not None else None
         return await read_ranges(bucket, key, wanted, coalesce, concurrency, read, native)
 
     async def head(
@@ -391,14 +394,19 @@ class Objects(Handle):
         metadata: Mapping[str, str] | None = None,
         content_type: str | None = None,
         if_none_match: str | None = None,
+        if_match: str | None = None,
+        raw: bool = False,
     ) -> ObjectInfo:
         """Body, type and metadata; ``metadata`` replaces the user's, all of it.
 
         By the backend itself where it holds both sides and the layers of the target are those
-        the object went through, else streamed through the pipeline."""
-        return await self._transfer(
-            "copy", src_bucket, src_key, dst_bucket, dst_key, metadata, content_type, if_none_match
-        )
+        the object went through, else streamed through the pipeline. ``if_match``: the etag the
+        source must have, else ObjectChangedError. ``raw``: stored bytes as they are, and
+        ``metadata`` is the whole stored map, names that begin with ``trove`` included."""
+        self._core.check()
+        options = self._copy_options(metadata, content_type, if_none_match, if_match, raw=raw)
+        verb: Verb = "verbatim" if raw else "copy"
+        return await self._transfer(verb, src_bucket, src_key, dst_bucket, dst_key, options)
 
     async def move(
         self,
@@ -412,34 +420,44 @@ class Objects(Handle):
         if_none_match: str | None = None,
     ) -> ObjectInfo:
         """Across backends both objects are there for a moment, never neither."""
-        return await self._transfer(
-            "move", src_bucket, src_key, dst_bucket, dst_key, metadata, content_type, if_none_match
+        self._core.check()
+        options = self._copy_options(metadata, content_type, if_none_match, None)
+        return await self._transfer("move", src_bucket, src_key, dst_bucket, dst_key, options)
+
+    def _copy_options(
+        self,
+        metadata: Mapping[str, str] | None,
+        content_type: str | None,
+        if_none_match: str | None,
+        if_match: str | None,
+        *,
+        raw: bool = False,
+    ) -> CopyOptions:
+        if if_none_match is not None and if_none_match != "*":
+            raise ValueError('if_none_match of a copy is "*" (create only)')
+        return CopyOptions(
+            None if metadata is None else check_metadata(metadata, reserved=raw),
+            None if content_type is None else check_content_type(content_type),
+            if_none_match,
+            None if if_match is None else check_word(if_match),
         )
 
     async def _transfer(
         self,
-        verb: Literal["copy", "move"],
+        verb: Verb,
         src_bucket: str | None,
         src_key: str,
         dst_bucket: str | None,
         dst_key: str,
-        metadata: Mapping[str, str] | None,
-        content_type: str | None,
-        if_none_match: str | None,
+        options: CopyOptions,
     ) -> ObjectInfo:
         core = self._core
-        core.check()
         target = ObjectRef(self._bucket(dst_bucket), check_key(dst_key))
-        if if_none_match is not None and if_none_match != "*":
-            raise ValueError('if_none_match of a copy is "*" (create only)')
-        options = CopyOptions(
-            None if metadata is None else check_metadata(metadata),
-            None if content_type is None else check_content_type(content_type),
-            if_none_match,
-        )
+        copies = core.copies
+        transfer = {"copy": copies.copy, "move": copies.move, "verbatim": copies.verbatim}[verb]
 
         async def work(bucket: str, key: str, options: CopyOptions) -> ObjectInfo:
-            return await (core.copies.copy if verb == "copy" else core.copies.move)(
+            return await transfer(
                 self._place(bucket, key),
                 ObjectRef(bucket, key),
                 self._place(target.bucket, target.key),
@@ -448,12 +466,15 @@ class Objects(Handle):
             )
 
         return await core.seam.run(
-            verb,
+            "move" if verb == "move" else "copy",
             self._bucket(src_bucket),
             check_key(src_key),
             options,
             work,
             # A repeated move could find its source gone by its own first try.
-            replayable=verb == "copy" and if_none_match is None,
+            # A repeated metadata-only copy could find its source changed by its own first try.
+            replayable=verb != "move"
+            and options.if_none_match is None
+            and options.source_if_match is None,
             target=target,
         )

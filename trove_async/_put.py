@@ -115,6 +115,8 @@ class Writes:
             )
             context.stored_size = options.size
             entries = self._pipeline.for_write(context)
+            if upload.raw:
+                self._pipeline.admit_raw(context)
             if entries:
                 return self._layered(backend, bucket, key, options, upload, context, entries)
         whole = body.whole

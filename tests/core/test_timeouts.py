@@ -109,7 +109,7 @@ async def test_a_body_that_stops_coming_times_out(stack: str) -> None:
 async def test_a_body_that_stops_coming_is_resumed() -> None:
     driver = Faulty(chunk=500)
     async with await opened(driver, IDLE) as store:
-        store._core.reads._policy = RetryPolicy(base=0.001)
+        store._core.reads.policy = RetryPolicy(base=0.001)
         driver.body(1500, "hang")
         async with asyncio.timeout(20):
             assert await store.get_bytes("box", "k") == bytes(5000)

@@ -7,7 +7,7 @@ layer closes only what it opened itself.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -21,12 +21,16 @@ __all__ = [
     "Call",
     "Context",
     "Direction",
+    "Edit",
+    "Guard",
     "Interceptor",
     "Layout",
     "Middleware",
+    "Presenter",
     "RangeSource",
     "ReadMiddleware",
     "Registration",
+    "Relocating",
     "SeekableTransform",
     "Stage",
     "Transform",
@@ -121,6 +125,50 @@ class SeekableTransform(Transform, Protocol):
         ...
 
     async def layout(self, below: RangeSource, context: Context) -> Layout: ...
+
+
+@runtime_checkable
+class Guard(Middleware, Protocol):
+    """A transform that says which objects may be without it, where its scope matches."""
+
+    def admit(self, context: Context, encodings: Sequence[str]) -> None:
+        """Asked on every read but raw ones; raises DowngradeError. ``encodings``: those of the
+        object."""
+        ...
+
+    def admit_raw(self, context: Context) -> None:
+        """Asked on every raw put and copy; raises PolicyError."""
+        ...
+
+
+@runtime_checkable
+class Relocating(Middleware, Protocol):
+    """A transform whose objects know their place: a copy by the backend needs more than the
+    stored bytes."""
+
+    async def relocated(
+        self, stored: RangeSource, source: Context, target: Context
+    ) -> Mapping[str, str] | None:
+        """Reserved metadata to set at the new place; None: nothing. The metadata of ``source``
+        is the stored map."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Bytes inserted before the logical byte ``offset``."""
+
+    offset: int
+    data: bytes
+
+
+@runtime_checkable
+class Presenter(Middleware, Protocol):
+    """Shapes what readers see by insertions alone, so that sizes and ranges stay exact."""
+
+    async def edits(self, below: RangeSource, context: Context) -> Sequence[Edit]:
+        """``below``: the logical bytes. In rising order of offset; empty: shown as it is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

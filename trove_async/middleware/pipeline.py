@@ -19,7 +19,9 @@ from trove_async.errors import InvalidConfigError, UnknownEncodingError
 from trove_async.middleware.base import (
     Context,
     Direction,
+    Guard,
     Middleware,
+    Presenter,
     ReadMiddleware,
     Registration,
     SeekableTransform,
@@ -27,6 +29,7 @@ from trove_async.middleware.base import (
     Transform,
     WriteMiddleware,
 )
+from trove_async.middleware.builtin import builtin
 from trove_async.middleware.scope import Scope
 
 __all__ = ["Chain", "Entry", "Pipeline"]
@@ -39,9 +42,11 @@ class Entry:
 
     __slots__ = (
         "encoding",
+        "guard",
         "matches",
         "middleware",
         "order",
+        "presenter",
         "reader",
         "reads",
         "registration",
@@ -73,9 +78,13 @@ class Entry:
             if layer.stage < Stage.DEDUP:
                 raise InvalidConfigError(f"{layer.name}: a transform stands at DEDUP or later")
             self.seekable = layer if isinstance(layer, SeekableTransform) else None
+        self.guard: Guard | None = layer if isinstance(layer, Guard) else None
+        self.presenter: Presenter | None = layer if isinstance(layer, Presenter) else None
+        if self.presenter is not None and (layer.stage != Stage.PRESENT or self.writes):
+            raise InvalidConfigError(f"{layer.name}: a presenter is for reads, at PRESENT")
         if self.writes and not isinstance(layer, WriteMiddleware):
             raise TypeError(f"{layer.name} is for writes but has no write method")
-        if self.reads and not isinstance(layer, ReadMiddleware):
+        if self.reads and self.presenter is None and not isinstance(layer, ReadMiddleware):
             raise TypeError(f"{layer.name} is for reads but has no read method")
         self.writer = cast(WriteMiddleware, layer)
         self.reader = cast(ReadMiddleware, layer)
@@ -133,8 +142,14 @@ class Pipeline:
         self.writers: list[Entry] = []
         self.observers: list[Entry] = []
         """For reads, without an encoding, in order from the user to the driver."""
+        self.presenters: list[Entry] = []
+        """For reads, by insertions, in order from the user to the driver."""
         self.transforms: dict[str, list[Entry]] = {}
+        self.guards: list[Entry] = []
         self.writes_transforms = False
+        self.reads_plainly = True
+        """Nothing but what an object records stands between it and its reader."""
+        self._builtins: dict[str, Entry] = {}
 
     # -- registration --------------------------------------------------------------------
 
@@ -183,7 +198,11 @@ class Pipeline:
     def _resolve(self) -> None:
         """New lists each time, so that an operation under way keeps the ones it began with."""
         self.writers = [entry for entry in self._entries if entry.writes]
-        self.observers = [e for e in self._entries if e.reads and e.encoding is None]
+        readers = [e for e in self._entries if e.reads and e.encoding is None]
+        self.observers = [entry for entry in readers if entry.presenter is None]
+        self.presenters = [entry for entry in readers if entry.presenter is not None]
+        self.guards = [entry for entry in self._entries if entry.guard is not None]
+        self.reads_plainly = not (readers or self.guards)
         transforms: dict[str, list[Entry]] = {}
         for entry in self._entries:
             if entry.encoding is not None:
@@ -192,6 +211,12 @@ class Pipeline:
         self.writes_transforms = any(entry.encoding is not None for entry in self.writers)
 
     # -- writes --------------------------------------------------------------------------
+
+    def admit_raw(self, context: Context) -> None:
+        """Raises PolicyError where stored bytes may not be put as they are."""
+        for entry in self.guards:
+            if entry.guard is not None and entry.matches(context):
+                entry.guard.admit_raw(context)
 
     def for_write(self, context: Context) -> list[Entry]:
         return [entry for entry in self.writers if entry.matches(context)]
@@ -219,7 +244,8 @@ class Pipeline:
             before = context.stored_size
             written = await entry.writer.write(chunks, context)
             if written is not chunks:
-                if entry.encoding is not None:
+                # Who had to look first gives the same bytes in another iterator.
+                if entry.encoding is not None and not getattr(written, "is_same_bytes", False):
                     context.applied.append(entry.encoding)
                     if context.stored_size == before:
                         context.stored_size = None  # the layer did not say
@@ -245,7 +271,7 @@ class Pipeline:
         by two of them, in their order."""
         found: list[Entry] = []
         for encoding in encodings:
-            known = self.transforms.get(encoding)
+            known = self.transforms.get(encoding) or self._built_in(encoding)
             if not known:
                 raise UnknownEncodingError(
                     f"the object is encoded with {encoding!r}, which is not registered here"
@@ -256,6 +282,25 @@ class Pipeline:
                 choice = [e for e in choice if e not in found] or choice
             found.append(choice[0])
         return found
+
+    def _built_in(self, encoding: str) -> list[Entry]:
+        """Our own formats are read by every store, with or without a layer that writes them."""
+        entry = self._builtins.get(encoding)
+        if entry is None:
+            layer = builtin(encoding)
+            if layer is None:
+                return []
+            entry = self._builtins[encoding] = Entry(Registration(layer), 0)
+        return [entry]
+
+    def admit(self, context: Context, encodings: Sequence[str]) -> None:
+        """Raises DowngradeError where an object with these encodings may not be read."""
+        for entry in self.guards:
+            if entry.guard is not None and entry.matches(context):
+                entry.guard.admit(context, encodings)
+
+    def presenting(self, context: Context) -> list[Entry]:
+        return [entry for entry in self.presenters if entry.matches(context)]
 
     def expected_transforms(self, context: Context) -> list[Entry]:
         """Those a write would apply now: a guess at what the object records."""
