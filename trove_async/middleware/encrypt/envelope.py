@@ -153,6 +153,9 @@ def unwrap_data_key(kek: bytes, edk: Edk, aad: bytes) -> bytes:
 
 
 def check_kek(kek: bytes, key_id: str) -> None:
+    """InvalidConfigError unless it is 32 bytes. Providers are other people's code."""
+    if not isinstance(kek, bytes):
+        raise InvalidConfigError(f"key {key_id!r} is {type(kek).__name__}, not bytes")
     if len(kek) != KEY_SIZE:
         raise InvalidConfigError(
             f"key {key_id!r} is {len(kek)} bytes long; AES-256 takes {KEY_SIZE}"

@@ -20,7 +20,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from secrets import token_hex
 
@@ -53,11 +53,17 @@ class Derivation:
     cost: ScryptCost
 
 
-@dataclass(slots=True)
 class Entry:
-    state: KeyState
-    key: bytes = field(default=b"", repr=False)
-    derivation: Derivation | None = None
+    """No dataclass: those are too easily printed whole."""
+
+    __slots__ = ("derivation", "key", "state")
+
+    def __init__(
+        self, state: KeyState, key: bytes = b"", derivation: Derivation | None = None
+    ) -> None:
+        self.state = state
+        self.key = key
+        self.derivation = derivation
 
 
 # -- the document -------------------------------------------------------------------------
