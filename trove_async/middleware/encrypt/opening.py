@@ -1,0 +1,189 @@
+"""From a header and a place to the cipher of its frames: which key, and whether it may be read.
+
+Nothing here trusts the object's metadata: a re-wrap record only offers another envelope of the
+same data key, and the commitment in the header says whether it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from trove_async.errors import (
+    DowngradeError,
+    EncryptionKeyError,
+    EnvelopeError,
+    HeaderAuthError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyUnwrapError,
+    LocationMismatchError,
+)
+from trove_async.middleware.context import Context
+from trove_async.middleware.encrypt.envelope import (
+    METADATA_NAME,
+    Edk,
+    RewrapRecord,
+    bound_location,
+    key_id_of,
+    location_of,
+    unwrap_data_key,
+    unwrap_record,
+)
+from trove_async.middleware.encrypt.message import Header, location_text
+from trove_async.middleware.encrypt.provider import KeyProvider
+from trove_async.middleware.encrypt.suite import opened_with
+
+__all__ = ["Opened", "open_message"]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A message whose header is genuine."""
+
+    header: Header
+    cipher: AESGCM
+    data_key: bytes
+    location: bytes | None
+    """Where it may be read, or None: anywhere."""
+
+    def __repr__(self) -> str:
+        return f"<Opened {self.header.length} + n bytes>"
+
+
+async def open_message(
+    header: Header,
+    providers: Sequence[KeyProvider],
+    context: Context,
+    *,
+    key: str,
+    use_record: bool = True,
+    require_bound: bool = False,
+    usual: Iterable[bytes] = (),
+) -> Opened:
+    """``key``: where the object is expected to be. ``usual``: serialised contexts a writer
+    would have made, by which a changed header is told from a wrong key.
+
+    KeyNotFoundError, KeyUnwrapError and KeyProviderError when no envelope opens;
+    KeyCommitmentError, HeaderAuthError, EnvelopeError, LocationMismatchError and
+    DowngradeError when the object is not what or where it should be."""
+    text = context.metadata.get(METADATA_NAME) if use_record else None
+    record = RewrapRecord.decode(text) if text is not None else None
+    wanted = location_of(key)
+    bound_location(record, header.message_id, header.location)
+    data_key = None
+    unknown: KeyNotFoundError | None = None
+    if record is not None:
+        try:
+            data_key = await _from_record(record, header, providers, context, wanted)
+        except KeyNotFoundError as exc:
+            unknown = exc  # the body has the envelopes it was written with
+    used = record
+    if data_key is None:
+        if unknown is not None and record is not None and header.location not in (None, wanted):
+            raise unknown  # only the record would admit the object here
+        used = None
+        try:
+            data_key = await _from_header(header, providers, context, usual)
+        except KeyNotFoundError as exc:
+            if unknown is None:
+                raise
+            raise exc from unknown
+    cipher = opened_with(header, data_key)
+    location = bound_location(used, header.message_id, header.location)
+    if location is not None and location != wanted:
+        raise LocationMismatchError(
+            f"the object is bound to location {location_text(location)}, and was read at "
+            f"{location_text(wanted)}: it was moved without its owner"
+        )
+    if location is None and require_bound:
+        raise DowngradeError("the object is bound to no key, where only bound ones are read")
+    return Opened(header, cipher, data_key, location)
+
+
+async def _kek(providers: Sequence[KeyProvider], key_id: str, context: Context) -> bytes:
+    """From the first provider that knows it."""
+    unknown: KeyNotFoundError | None = None
+    for provider in providers:
+        try:
+            return await provider.unwrapping_key(key_id, context)
+        except KeyNotFoundError as exc:
+            unknown = unknown or exc
+    assert unknown is not None
+    raise unknown
+
+
+async def _from_record(
+    record: RewrapRecord,
+    header: Header,
+    providers: Sequence[KeyProvider],
+    context: Context,
+    wanted: bytes,
+) -> bytes:
+    kek = await _kek(providers, record.key_id, context)
+    try:
+        return unwrap_record(record, kek, header.commitment)
+    except KeyUnwrapError as exc:
+        # The right key and other flags or another location: somebody changed the record.
+        for flags, loc in ((0, None), (1, wanted), (1, header.location), (2, None)):
+            if flags == 1 and loc is None:
+                continue
+            try:
+                other = RewrapRecord(flags, record.message_id, loc, record.edk)
+                unwrap_record(other, kek, header.commitment)
+            except KeyUnwrapError:
+                continue
+            raise EnvelopeError("the flags or location of the re-wrap record were changed") from exc
+        raise
+
+
+async def _from_header(
+    header: Header,
+    providers: Sequence[KeyProvider],
+    context: Context,
+    usual: Iterable[bytes],
+) -> bytes:
+    """The data key by the first envelope that opens. Of several failures the one is raised
+    that the caller can do most about: a provider that was down, else a key that is wrong."""
+    failures: list[EncryptionKeyError] = []
+    ids: list[str] = []
+    for entry in header.keys:
+        edk = Edk(*entry)
+        key_id = key_id_of(edk)
+        if key_id is None:
+            continue  # of another provider, for whoever else may read the message
+        ids.append(key_id)
+        try:
+            kek = await _kek(providers, key_id, context)
+        except EncryptionKeyError as exc:
+            failures.append(exc)
+            continue
+        try:
+            return unwrap_data_key(kek, edk, header.context)
+        except KeyUnwrapError as exc:
+            _blame_context(kek, edk, header, usual, exc)
+            failures.append(exc)
+    for kind in (KeyProviderError, KeyUnwrapError):
+        for failure in failures:
+            if isinstance(failure, kind):
+                raise failure
+    if len(failures) == 1:
+        raise failures[0]
+    names = ", ".join(map(repr, ids)) or "only keys of other providers"
+    raise KeyNotFoundError(
+        f"no key is known here that opens the object; it was written for {names}"
+    )
+
+
+def _blame_context(
+    kek: bytes, edk: Edk, header: Header, usual: Iterable[bytes], failed: KeyUnwrapError
+) -> None:
+    for context in usual:
+        if context != header.context:
+            try:
+                unwrap_data_key(kek, edk, context)
+            except KeyUnwrapError:
+                continue
+            raise HeaderAuthError("the encryption context in the header was changed") from failed
