@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -24,6 +25,11 @@ INSTALL = "apt-get install --no-install-recommends clamav-daemon"
 
 _LIMITS = {"StreamMaxLength": "16M", "MaxFileSize": "16M", "MaxScanSize": "64M"}
 _PATIENCE = 30.0
+
+
+def binary() -> str | None:
+    """Where clamd is; on Debian that is not on everybody's PATH."""
+    return shutil.which(BINARY, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
 
 
 class Clamd:
@@ -67,8 +73,10 @@ class Clamd:
             }
             config = self._folder / "clamd.conf"
             config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+            program = binary()
+            assert program is not None
             self._process = subprocess.Popen(
-                [BINARY, "-c", str(config)],
+                [program, "-c", str(config)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -124,7 +132,7 @@ class Clamd:
 @contextmanager
 def running(**limits: str) -> Iterator[Clamd]:
     """``limits``: lines of clamd.conf, by name."""
-    if shutil.which(BINARY) is None:
+    if binary() is None:
         pytest.skip(f"{BINARY} is not installed: {INSTALL}")
     folder = Path(tempfile.mkdtemp(prefix="trove-clamd-"))  # short: a socket's path has 107 bytes
     server = Clamd(folder, {**_LIMITS, **limits})
