@@ -189,11 +189,14 @@ def read_private(path: str | os.PathLike[str]) -> tuple[bytes, bool]:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise InvalidConfigError(f"the keyring {name!r} cannot be opened: {exc.strerror}") from exc
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
             raise InvalidConfigError(f"the keyring {name!r} is no file")
-        return file.read(MOST + 1), bool(status.st_mode & 0o077)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(MOST + 1), bool(mode & 0o077)
+    finally:
+        os.close(fd)
 
 
 def write_private(path: str | os.PathLike[str], data: bytes, *, replace: bool) -> None:
