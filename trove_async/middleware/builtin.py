@@ -47,6 +47,10 @@ def recognised(head: bytes, *, is_all: bool) -> tuple[str, ...] | None:
         return ("zstd",)
     if not head.startswith(_MESSAGE):
         return ()
-    from trove_async.middleware.encrypt.message import recognise
+    from trove_async.middleware.encrypt.message import MoreBytes, recognise
 
-    return recognise(head, is_all=is_all or len(head) >= MOST)
+    try:
+        found = recognise(head)
+    except MoreBytes:
+        return () if is_all or len(head) >= MOST else None
+    return () if found is None else found.encodings
