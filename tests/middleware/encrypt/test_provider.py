@@ -1,0 +1,597 @@
+"""Keys from elsewhere: shared calls under cancellation, tenants that never share, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import gc
+import logging
+import pickle
+import pprint
+from collections.abc import Callable, Hashable
+
+import pytest
+
+from tests.middleware.encrypt.leaks import assert_silent, everything_of, listening
+from trove_async.errors import (
+    EncryptionKeyError,
+    InvalidConfigError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyUnwrapError,
+    TroveError,
+)
+from trove_async.middleware import Context
+from trove_async.middleware.encrypt.keyring import Keyring
+from trove_async.middleware.encrypt.provider import (
+    CachedKeyProvider,
+    KeyProvider,
+    TenantKeys,
+    one_for_all,
+)
+
+A = bytes(range(100, 132))
+B = bytes(range(180, 212))
+
+
+def at(key: str = "key", bucket: str = "bucket") -> Context:
+    return Context("get", bucket, key)
+
+
+class KMS:
+    """A key service at the other end of a wire: slow, counting, sometimes out of order."""
+
+    def __init__(self, keys: dict[str, bytes] | None = None) -> None:
+        self.keys = {"a": A} if keys is None else keys
+        self.active = next(iter(self.keys))
+        self.calls = 0
+        self.running = 0
+        self.cancelled = 0
+        self.failure: BaseException | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def _travel(self) -> None:
+        self.calls += 1
+        self.running += 1
+        try:
+            await asyncio.sleep(0)
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        if self.failure is not None:
+            raise self.failure
+
+    async def wrapping_key(self, context: Context) -> tuple[str, bytes]:
+        await self._travel()
+        return self.active, self.keys[self.active]
+
+    async def unwrapping_key(self, key_id: str, context: Context) -> bytes:
+        await self._travel()
+        if key_id not in self.keys:
+            raise KeyNotFoundError(f"the service has no key {key_id!r}")
+        return self.keys[key_id]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def others() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+WAYS: dict[str, Callable[[CachedKeyProvider, str], object]] = {}
+Ask = Callable[[CachedKeyProvider], "asyncio.Task[object]"]
+
+
+async def _wrap(cached: CachedKeyProvider) -> object:
+    return await cached.wrapping_key(at())
+
+
+async def _unwrap(cached: CachedKeyProvider) -> object:
+    return await cached.unwrapping_key("a", at())
+
+
+def asking(cached: CachedKeyProvider, way: str) -> asyncio.Task[object]:
+    return asyncio.create_task(_wrap(cached) if way == "wrap" else _unwrap(cached))
+
+
+ANSWER = {"wrap": ("a", A), "unwrap": A}
+both = pytest.mark.parametrize("way", ["wrap", "unwrap"])
+
+
+# -- one call for many --------------------------------------------------------------------
+
+
+@both
+async def test_a_hundred_callers_make_one_call(way: str) -> None:
+    kms = KMS()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    assert isinstance(cached, KeyProvider)
+    answers = await asyncio.gather(*(asking(cached, way) for _ in range(100)))
+    assert answers == [ANSWER[way]] * 100
+    assert kms.calls == 1
+    assert await asking(cached, way) == ANSWER[way]
+    assert kms.calls == 1
+    assert not others()
+
+
+@both
+async def test_a_kept_key_is_given_without_a_task_or_a_turn(way: str) -> None:
+    cached = CachedKeyProvider(KMS(), scope=one_for_all)
+    await asking(cached, way)
+    request = _wrap(cached) if way == "wrap" else _unwrap(cached)
+    with pytest.raises(StopIteration) as ended:
+        request.send(None)
+    assert ended.value.value == ANSWER[way]
+
+
+@both
+@pytest.mark.parametrize("who", [0, 1, 98])
+async def test_one_callers_cancel_ends_only_its_own_wait(way: str, who: int) -> None:
+    """Also when it is the one who began the call."""
+    kms = KMS()
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    callers = [asking(cached, way) for _ in range(99)]
+    await turns()
+    callers[who].cancel()
+    await turns()
+    assert callers[who].cancelled()
+    assert (kms.running, kms.cancelled) == (1, 0)
+    kms.open.set()
+    rest = [caller for caller in callers if caller is not callers[who]]
+    assert await asyncio.gather(*rest) == [ANSWER[way]] * 98
+    assert kms.calls == 1
+    assert not others()
+
+
+@both
+async def test_the_call_ends_when_nobody_waits_any_more(way: str) -> None:
+    kms = KMS()
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    callers = [asking(cached, way) for _ in range(10)]
+    await turns()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    assert all(caller.cancelled() for caller in callers)
+    assert (kms.calls, kms.running, kms.cancelled) == (1, 0, 1)
+    assert not others(), "the call has ended when the last caller has"
+    kms.open.set()
+    assert await asking(cached, way) == ANSWER[way]
+    assert kms.calls == 2
+
+
+async def test_callers_that_leave_one_by_one_keep_the_call_until_the_last() -> None:
+    kms = KMS()
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    callers = [asking(cached, "wrap") for _ in range(5)]
+    await turns()
+    for caller in callers[:-1]:
+        caller.cancel()
+        await turns()
+        assert kms.running == 1
+    late = asking(cached, "wrap")
+    await turns()
+    callers[-1].cancel()
+    await turns()
+    kms.open.set()
+    assert await late == ("a", A)
+    assert (kms.calls, kms.cancelled) == (1, 0)
+    assert not others()
+
+
+async def test_a_caller_who_comes_while_an_abandoned_call_ends_gets_a_call_of_its_own() -> None:
+    class Slow(KMS):
+        async def _travel(self) -> None:
+            try:
+                await super()._travel()
+            except asyncio.CancelledError:
+                await turns(10)  # says goodbye to the service
+                raise
+
+    kms = Slow()
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    first = asking(cached, "wrap")
+    await turns()
+    first.cancel()
+    await turns(2)
+    assert not first.done(), "waits for what it began"
+    first.cancel()
+    await turns(2)
+    assert not first.done(), "also when it is cancelled again"
+    kms.open.set()
+    second = asking(cached, "wrap")
+    assert await second == ("a", A)
+    await asyncio.wait([first])
+    assert first.cancelled()
+    assert kms.calls == 2
+    assert not others()
+
+
+async def test_a_time_out_of_one_caller_is_its_own() -> None:
+    kms = KMS()
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+
+    async def hurried() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await cached.wrapping_key(at())
+
+    patient = asking(cached, "wrap")
+    await turns()
+    await hurried()
+    kms.open.set()
+    assert await patient == ("a", A)
+    await hurried_alone(kms)
+
+
+async def hurried_alone(kms: KMS) -> None:
+    kms.open.clear()
+    alone = CachedKeyProvider(kms, scope=one_for_all)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await alone.wrapping_key(at())
+    assert kms.running == 0
+    assert not others()
+
+
+def test_a_loop_that_was_stopped_in_the_middle_does_not_block_the_next() -> None:
+    kms: KMS | None = None
+    cached: CachedKeyProvider | None = None
+
+    async def begin() -> None:
+        nonlocal kms, cached
+        kms = KMS()
+        kms.open.clear()
+        cached = CachedKeyProvider(kms, scope=one_for_all)
+        asking(cached, "wrap")
+        await turns()
+
+    async def go_on() -> object:
+        assert kms is not None and cached is not None
+        kms.open = asyncio.Event()
+        kms.open.set()
+        return await cached.wrapping_key(at())
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())  # the call is still under way
+    assert asyncio.run(go_on()) == ("a", A)
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+async def test_a_random_storm_of_cancels_leaves_nothing_behind() -> None:
+    import random
+
+    kms = KMS()
+    cached = CachedKeyProvider(kms, scope=one_for_all, ttl=0)
+    dice = random.Random(3)
+    for _ in range(200):
+        callers = [
+            asking(cached, dice.choice(["wrap", "unwrap"])) for _ in range(dice.randint(1, 6))
+        ]
+        kms.failure = dice.choice([None, OSError("down")])
+        for caller in callers:
+            if dice.random() < 0.6:
+                await turns(dice.randint(0, 4))
+                caller.cancel()
+        results = await asyncio.gather(*callers, return_exceptions=True)
+        for result in results:
+            assert result in ANSWER.values() or isinstance(
+                result, asyncio.CancelledError | KeyProviderError
+            )
+        assert kms.running == 0
+        assert not others()
+    assert not cached._wrapping._flights and not cached._unwrapping._flights
+
+
+# -- how long -----------------------------------------------------------------------------
+
+
+@both
+async def test_a_key_is_asked_for_again_when_its_time_is_over(way: str) -> None:
+    kms, clock = KMS(), Clock()
+    cached = CachedKeyProvider(kms, scope=one_for_all, ttl=300, clock=clock)
+    await asking(cached, way)
+    clock.now += 299.9
+    await asking(cached, way)
+    assert kms.calls == 1
+    clock.now += 0.1
+    await asking(cached, way)
+    assert kms.calls == 2
+
+
+async def test_a_new_active_key_is_seen_when_the_old_ones_time_is_over() -> None:
+    kms, clock = KMS({"a": A, "b": B}), Clock()
+    cached = CachedKeyProvider(kms, scope=one_for_all, ttl=300, clock=clock)
+    await cached.wrapping_key(at())
+    kms.active = "b"
+    assert await cached.wrapping_key(at()) == ("a", A)
+    clock.now += 300
+    assert await cached.wrapping_key(at()) == ("b", B)
+
+
+async def test_clear_forgets_also_what_is_under_way() -> None:
+    kms = KMS({"a": A, "b": B})
+    kms.open.clear()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    early = asking(cached, "wrap")
+    await turns()
+    cached.clear()
+    late = asking(cached, "wrap")
+    await turns()
+    kms.open.set()
+    assert await early == await late == ("a", A)
+    assert kms.calls == 2
+    cached.clear()
+    await cached.wrapping_key(at())
+    assert kms.calls == 3
+    assert not others()
+
+
+async def test_the_least_used_keys_are_forgotten_first() -> None:
+    kms = KMS({f"k{n}": bytes([n]) * 32 for n in range(4)})
+    cached = CachedKeyProvider(kms, scope=one_for_all, max_keys=2)
+    for name, calls in (("k0", 1), ("k1", 2), ("k0", 2), ("k2", 3), ("k0", 3), ("k1", 4)):
+        await cached.unwrapping_key(name, at())
+        assert kms.calls == calls, name
+    assert "2 kept" in repr(cached)
+
+
+# -- failures -----------------------------------------------------------------------------
+
+
+@both
+async def test_a_failure_is_told_to_all_who_wait_and_is_not_kept(way: str) -> None:
+    kms = KMS()
+    kms.failure = OSError("connection refused by kms.internal, token=" + A.hex())
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    callers = [asking(cached, way) for _ in range(20)]
+    errors = await asyncio.gather(*callers, return_exceptions=True)
+    assert kms.calls == 1
+    for error in errors:
+        assert isinstance(error, KeyProviderError)
+        assert error.retryable and error.http_status == 503
+        assert error.__cause__ is kms.failure
+        assert_silent(f"{error} {error!r} {vars(error)}", A)
+    assert len({id(error) for error in errors}) == 20
+    kms.failure = None
+    assert await asking(cached, way) == ANSWER[way]
+    assert kms.calls == 2
+
+
+async def test_each_caller_adds_its_own_place_to_its_own_error() -> None:
+    kms = KMS()
+    kms.failure = KeyProviderError("throttled")
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+
+    async def get(key: str) -> str:
+        with pytest.raises(KeyProviderError) as caught:
+            await cached.wrapping_key(at(key))
+        caught.value.at(key=key)
+        return str(caught.value)
+
+    assert await asyncio.gather(get("x"), get("y")) == [
+        "throttled [key='x']",
+        "throttled [key='y']",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", [KeyNotFoundError, KeyUnwrapError, KeyProviderError, EncryptionKeyError]
+)
+async def test_an_error_about_keys_stays_what_it_is(kind: type[EncryptionKeyError]) -> None:
+    kms = KMS()
+    kms.failure = kind("as the service says")
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    with pytest.raises(kind, match="as the service says") as caught:
+        await cached.unwrapping_key("a", at())
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is kms.failure
+
+
+@both
+async def test_a_provider_that_cancels_itself_cancels_nobody(way: str) -> None:
+    kms = KMS()
+    kms.failure = asyncio.CancelledError()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    with pytest.raises(KeyProviderError, match="cancelled its own call"):
+        await asking(cached, way)
+    kms.failure = None
+    assert await asking(cached, way) == ANSWER[way]
+
+
+@pytest.mark.parametrize("junk", [b"short", A.hex(), None, bytearray(A)])
+async def test_a_provider_that_gives_no_key_is_told_so(junk: object) -> None:
+    kms = KMS({"a": junk})  # type: ignore[dict-item]
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    for way in ("wrap", "unwrap") * 2:
+        with pytest.raises(InvalidConfigError, match="key 'a' is") as caught:
+            await asking(cached, way)
+        assert_silent(everything_of(caught.value), A)
+    assert kms.calls == 4
+
+
+async def test_a_failure_nobody_hears_of_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    kms = KMS()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    for count in range(6):
+        kms.failure = OSError("down")
+        caller = asking(cached, "wrap")
+        await turns(count)
+        caller.cancel()
+        await asyncio.wait([caller])
+        del caller
+    gc.collect()
+    await turns()
+    assert not caplog.records
+
+
+async def test_a_stale_key_serves_while_the_provider_fails() -> None:
+    kms, clock = KMS(), Clock()
+    cached = CachedKeyProvider(kms, scope=one_for_all, ttl=10, stale_if_error=60, clock=clock)
+    await cached.unwrapping_key("a", at())
+    kms.failure = OSError("down")
+    clock.now += 69.9
+    assert await cached.unwrapping_key("a", at()) == A
+    assert kms.calls == 2, "asked first, each time"
+    clock.now += 0.1
+    with pytest.raises(KeyProviderError):
+        await cached.unwrapping_key("a", at())
+
+
+@pytest.mark.parametrize("kind", [KeyNotFoundError, KeyUnwrapError])
+async def test_a_revoked_key_is_not_stale_but_gone(kind: type[TroveError]) -> None:
+    kms, clock = KMS(), Clock()
+    cached = CachedKeyProvider(kms, scope=one_for_all, ttl=10, stale_if_error=60, clock=clock)
+    await cached.unwrapping_key("a", at())
+    clock.now += 11
+    kms.failure = kind("revoked")
+    with pytest.raises(kind):
+        await cached.unwrapping_key("a", at())
+    kms.failure = OSError("down")
+    with pytest.raises(KeyProviderError):
+        await cached.unwrapping_key("a", at())
+
+
+@pytest.mark.parametrize("options", [{"ttl": -1}, {"stale_if_error": -1}, {"max_keys": 0}])
+async def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InvalidConfigError):
+        CachedKeyProvider(KMS(), scope=one_for_all, **options)
+
+
+# -- tenants ------------------------------------------------------------------------------
+
+current: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
+
+
+def by_variable(context: Context) -> str | None:
+    return current.get(None)
+
+
+def by_segment(context: Context) -> str | None:
+    return context.key.partition("/")[0]
+
+
+class ByTenant(KMS):
+    """A service that looks at who asks, and calls everybody's key by the same name."""
+
+    async def wrapping_key(self, context: Context) -> tuple[str, bytes]:
+        await self._travel()
+        return "main", self.keys[by_segment(context) or ""]
+
+    async def unwrapping_key(self, key_id: str, context: Context) -> bytes:
+        await self._travel()
+        return self.keys[by_segment(context) or ""]
+
+
+async def test_M3_tenants_never_share_a_cache() -> None:
+    kms = ByTenant({"acme": A, "zeta": B})
+    cached = CachedKeyProvider(kms, scope=by_segment)
+    keys = ["acme/1", "zeta/1", "acme/2", "zeta/2"] * 10
+    wrapped = await asyncio.gather(*(cached.wrapping_key(at(key)) for key in keys))
+    assert wrapped == [("main", A if key.startswith("acme") else B) for key in keys]
+    opened = await asyncio.gather(*(cached.unwrapping_key("main", at(key)) for key in keys))
+    assert opened == [A if key.startswith("acme") else B for key in keys]
+    assert kms.calls == 4
+
+
+async def test_M3_a_cache_does_not_guess_who_shares() -> None:
+    with pytest.raises(TypeError, match="scope"):
+        CachedKeyProvider(KMS())  # type: ignore[call-arg]
+
+
+async def test_M3_scopes_are_not_joined_with_names() -> None:
+    """("a", "b:c") and ("a:b", "c") were one key of the original's cache."""
+    kms = KMS({"c": A, "b:c": B})
+    scopes: dict[str, Hashable] = {"one": "a:b", "two": "a"}
+    cached = CachedKeyProvider(kms, scope=lambda context: scopes[context.bucket])
+    assert await cached.unwrapping_key("c", at(bucket="one")) == A
+    assert await cached.unwrapping_key("b:c", at(bucket="two")) == B
+    assert kms.calls == 2
+
+
+async def test_each_tenant_has_its_own_keys_and_no_way_to_anothers() -> None:
+    rings = {name: Keyring({name: key}, active=name) for name, key in (("acme", A), ("zeta", B))}
+    keys = TenantKeys(by_segment, rings)
+    assert isinstance(keys, KeyProvider)
+    assert await keys.wrapping_key(at("acme/x")) == ("acme", A)
+    assert await keys.unwrapping_key("zeta", at("zeta/x")) == B
+    with pytest.raises(KeyNotFoundError, match="'zeta' is not in the keyring"):
+        await keys.unwrapping_key("zeta", at("acme/x"))
+    with pytest.raises(KeyNotFoundError, match="tenant 'nobody', who has no keys"):
+        await keys.wrapping_key(at("nobody/x"))
+    rings["nobody"] = Keyring.generate("new")
+    assert (await keys.wrapping_key(at("nobody/x")))[0] == "new"
+    assert_silent(f"{keys!r} {pprint.pformat(vars(keys))}", A, B)
+
+
+async def test_a_tenant_from_a_context_variable_is_that_of_the_request() -> None:
+    rings = {name: Keyring({"k": key}, active="k") for name, key in (("acme", A), ("zeta", B))}
+    keys = TenantKeys(by_variable, rings)
+    cached = CachedKeyProvider(keys, scope=by_variable)
+
+    async def request(tenant: str) -> tuple[str, bytes]:
+        current.set(tenant)
+        await asyncio.sleep(0)
+        return await cached.wrapping_key(at())
+
+    answers = await asyncio.gather(*(request(t) for t in ("acme", "zeta") * 20))
+    assert answers == [("k", A), ("k", B)] * 20
+    with pytest.raises(KeyNotFoundError, match="no tenant"):
+        await keys.wrapping_key(at())
+
+
+# -- silence ------------------------------------------------------------------------------
+
+
+async def test_S24_no_representation_log_or_copy_shows_a_key() -> None:
+    loop = asyncio.get_running_loop()
+    kms = KMS()
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    with listening() as heard:
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.0  # every step of a task is logged, with its result
+        logging.getLogger("asyncio").setLevel(logging.DEBUG)
+        try:
+            await asyncio.gather(
+                *(cached.wrapping_key(at()) for _ in range(3)), cached.unwrapping_key("a", at())
+            )
+        finally:
+            loop.set_debug(False)
+    # The callers' own tasks are theirs: gather made those, with the keys as their results.
+    shared = [line for line in heard.getvalue().splitlines() if "ask()" in line]
+    assert shared
+    assert_silent("\n".join(shared), A)
+    shown = f"{cached!r} {vars(cached)} {pprint.pformat(vars(cached))}"
+    for part in (cached._wrapping, cached._unwrapping):
+        shown += f"{part!r} {vars(part)} {pprint.pformat(vars(part))}"
+    assert_silent(shown, A)
+    for way in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="not pickled") as caught:
+            way(cached)
+        assert_silent(everything_of(caught.value), A)
