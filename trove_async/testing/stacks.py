@@ -1,12 +1,40 @@
-"""Transforms by name that every case can be run through."""
+"""Layers by name that every case can be run through."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from trove_async import Middleware
 from trove_async.testing.harness import BARE, Stack
 
 __all__ = ["STACKS"]
 
-STACKS: Final[dict[str, Stack]] = {BARE.name: BARE}
+_KEYS = {"test": bytes(range(32))}  # the same for every store and process of a run: no secret
+
+
+def _compress() -> list[Middleware]:
+    from trove_async.middleware import Compress
+
+    return [Compress(min_size=0, skip_extensions=(), skip_content_types=())]
+
+
+def _encrypt() -> list[Middleware]:
+    from trove_async.middleware import Encrypt, Keyring
+
+    return [Encrypt(Keyring(_KEYS, active="test"))]
+
+
+def _bound() -> list[Middleware]:
+    from trove_async.middleware import Encrypt, Keyring
+
+    return [Encrypt(Keyring(_KEYS, active="test"), bind="key", frame_size=4096)]
+
+
+STACKS: Final[dict[str, Stack]] = {
+    BARE.name: BARE,
+    "compress": Stack("compress", _compress),
+    "encrypt": Stack("encrypt", _encrypt),
+    "compress+encrypt": Stack("compress+encrypt", lambda: [*_encrypt(), *_compress()]),
+    "compress+bound": Stack("compress+bound", lambda: [*_bound(), *_compress()]),
+}
 """Name for ``--trove-stack`` -> how to make the layers, afresh for every store."""
