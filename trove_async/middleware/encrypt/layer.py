@@ -244,44 +244,38 @@ class Encrypt:
 
     async def _opened(self, header: Header, context: Context) -> Opened:
         applied = tuple(context.applied)
-        is_outermost = not self._is_nested(header, applied)
-        key = self._key(context)
+        try:
+            inner = header.inner
+        except UnsupportedFormatError:
+            inner = None  # told below, once the header is known to be genuine
+        levels = [level for level, name in enumerate(applied) if name == ENCODING]
+        # A message inside another one: hints and re-wrap record are not its own.
+        is_nested = len(levels) > 1 and applied[:-1] != inner and inner is not None
         found = await open_message(
             header,
             self._providers,
             context,
-            key=key,
-            use_record=is_outermost,
+            key=self._key(context),
+            use_record=not is_nested,
             require_bound=self._require_bound,
-            usual=self._usual(applied, location_of(key), context),
+            usual=lambda: self._usual(levels, context),
         )
-        inner = header.inner  # genuine by now
-        if ENCODING in applied and not any(
-            name == ENCODING and applied[:level] == inner for level, name in enumerate(applied)
-        ):
+        if inner is None:
+            inner = header.inner
+        if levels and not any(applied[:level] == inner for level in levels):
             raise CorruptMetadataError(
                 f"the header says {context_value(inner)!r}, the object's record {applied!r}"
             )
-        if is_outermost:
+        if not is_nested:
             _compare(context.hints, "h", header.length)
             _compare(context.hints, "f", header.frame_size)
         return found
 
-    def _is_nested(self, header: Header, applied: tuple[str, ...]) -> bool:
-        """A message inside another one: the record's hints and re-wrap are not its own."""
-        try:
-            inner = header.inner
-        except UnsupportedFormatError:
-            return False  # told once it is known to be genuine
-        return applied[:-1] != inner and any(
-            name == ENCODING and applied[:level] == inner for level, name in enumerate(applied)
-        )
-
-    def _usual(self, applied: tuple[str, ...], place: bytes, context: Context) -> list[bytes]:
+    def _usual(self, levels: Sequence[int], context: Context) -> list[bytes]:
         """Contexts that this layer would have written here."""
-        levels = [level for level, name in enumerate(applied) if name == ENCODING]
-        inners = [applied[:level] for level in levels] or [()]
-        return [self._context(inner, bound, context) for inner in inners for bound in (None, place)]
+        inners = [tuple(context.applied[:level]) for level in levels] or [()]
+        places = (None, self._location(context))
+        return [self._context(inner, place, context) for inner in inners for place in places]
 
     # -- ranges ------------------------------------------------------------------------------
 

@@ -19,8 +19,10 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from struct import error as _StructError
+from types import MappingProxyType
 from typing import Final
 
 from trove_async.errors import FormatLimitError, TruncatedError, UnsupportedFormatError
@@ -113,7 +115,7 @@ class Header:
     message_id: bytes
     context: bytes
     """As it is stored: the associated data of the wrap."""
-    pairs: dict[str, str]
+    pairs: Mapping[str, str]
     keys: list[tuple[bytes, bytes, bytes]]
     """Encrypted data keys: provider id, provider info, ciphertext."""
     frame_size: int
@@ -205,21 +207,32 @@ def parse_header(data: Bytes, limits: Limits = _DEFAULT) -> Header:
         raise UnsupportedFormatError(
             "not a message of format 2 and suite 0x0478, the only one that is read"
         )
-    end = _within(data, 37, limits)
-    start, end = end, _within(data, end + _U16(data, 35)[0] + 2, limits)
+    size = min(len(data), limits.header)
+    end = 37
+    if end > size:
+        raise _beyond(end, limits)
+    start = end
+    end = start + _U16(data, 35)[0] + 2
+    if end > size:
+        raise _beyond(end, limits)
     context = bytes(data[start : end - 2])
     count: int = _U16(data, end - 2)[0]
     if not 1 <= count <= limits.recipients:
         raise FormatLimitError(
             f"a header with {count} encrypted data keys; 1 to {limits.recipients} are read"
         )
-    keys: list[tuple[bytes, bytes, bytes]] = []
-    for _ in range(count):
-        provider, end = _field(data, end, limits)
-        info, end = _field(data, end, limits)
-        ciphertext, end = _field(data, end, limits)
-        keys.append((provider, info, ciphertext))
-    start, end = end, _within(data, end + _END.size, limits)
+    fields: list[bytes] = []
+    for _ in range(3 * count):
+        start = end + 2
+        if start > size:
+            raise _beyond(start, limits)
+        end = start + _U16(data, end)[0]
+        if end > size:
+            raise _beyond(end, limits)
+        fields.append(bytes(data[start:end]))
+    start, end = end, end + _END.size
+    if end > size:
+        raise _beyond(end, limits)
     kind, frame_size, commitment, tag = _END.unpack_from(data, start)
     if kind != _FRAMED:
         raise UnsupportedFormatError(f"content type {kind}; only framed messages are read")
@@ -227,26 +240,20 @@ def parse_header(data: Bytes, limits: Limits = _DEFAULT) -> Header:
         raise FormatLimitError(
             f"frames of {frame_size} bytes; {SMALLEST_FRAME} to {limits.frame} are read"
         )
+    keys = list(zip(fields[::3], fields[1::3], fields[2::3], strict=True))
     signed = bytes(data[: end - 16])
     message_id = signed[_ID]
     return Header(message_id, context, _pairs(context), keys, frame_size, commitment, tag, signed)
 
 
-def _within(data: Bytes, stop: int, limits: Limits) -> int:
+def _beyond(stop: int, limits: Limits) -> Exception:
     if stop > limits.header:
-        raise FormatLimitError(f"a header of more than {limits.header} bytes")
-    if stop > len(data):
-        raise MoreBytes(stop)
-    return stop
+        return FormatLimitError(f"a header of more than {limits.header} bytes")
+    return MoreBytes(stop)
 
 
-def _field(data: Bytes, start: int, limits: Limits) -> tuple[bytes, int]:
-    start = _within(data, start + 2, limits)
-    stop = _within(data, start + _U16(data, start - 2)[0], limits)
-    return bytes(data[start:stop]), stop
-
-
-def _pairs(context: bytes) -> dict[str, str]:
+@lru_cache(maxsize=64)  # one text for nearly all objects of a store
+def _pairs(context: bytes) -> Mapping[str, str]:
     if not context:
         return {}
     pairs: dict[str, str] = {}
@@ -266,9 +273,10 @@ def _pairs(context: bytes) -> dict[str, str]:
             raise ValueError("a name comes twice, or bytes are left over")
     except (ValueError, _StructError) as exc:
         raise UnsupportedFormatError("the encryption context cannot be read") from exc
-    return pairs
+    return MappingProxyType(pairs)
 
 
+@lru_cache(maxsize=64)
 def _inner(value: str | None) -> tuple[str, ...]:
     if value is None:
         raise UnsupportedFormatError("a message that was not written by this package")

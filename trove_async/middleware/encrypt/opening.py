@@ -6,7 +6,7 @@ same data key, and the commitment in the header says whether it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -61,46 +61,55 @@ async def open_message(
     key: str,
     use_record: bool = True,
     require_bound: bool = False,
-    usual: Iterable[bytes] = (),
+    usual: Callable[[], Sequence[bytes]] = tuple,
 ) -> Opened:
-    """``key``: where the object is expected to be. ``usual``: serialised contexts a writer
-    would have made, by which a changed header is told from a wrong key.
+    """``key``: where the object is expected to be. ``usual`` gives the serialised
+    contexts a writer would have made: by them a changed header is told from a wrong key.
 
     KeyNotFoundError, KeyUnwrapError and KeyProviderError when no envelope opens;
     KeyCommitmentError, HeaderAuthError, EnvelopeError, LocationMismatchError and
     DowngradeError when the object is not what or where it should be."""
     text = context.metadata.get(METADATA_NAME) if use_record else None
-    record = RewrapRecord.decode(text) if text is not None else None
-    wanted = location_of(key)
-    bound_location(record, header.message_id, header.location)
-    data_key = None
-    unknown: KeyNotFoundError | None = None
+    record = None if text is None else RewrapRecord.decode(text)
     if record is not None:
-        try:
-            data_key = await _from_record(record, header, providers, context, wanted)
-        except KeyNotFoundError as exc:
-            unknown = exc  # the body has the envelopes it was written with
-    used = record
-    if data_key is None:
-        if unknown is not None and record is not None and header.location not in (None, wanted):
-            raise unknown  # only the record would admit the object here
-        used = None
-        try:
-            data_key = await _from_header(header, providers, context, usual)
-        except KeyNotFoundError as exc:
-            if unknown is None:
-                raise
-            raise exc from unknown
+        data_key, used = await _by_record(record, header, providers, context, key, usual)
+        location = bound_location(used, header.message_id, header.location)
+    else:
+        data_key = await _from_header(header, providers, context, usual)
+        location = header.location
     cipher = opened_with(header, data_key)
-    location = bound_location(used, header.message_id, header.location)
-    if location is not None and location != wanted:
+    if location is None:
+        if require_bound:
+            raise DowngradeError("the object is bound to no key, where only bound ones are read")
+    elif location != (wanted := location_of(key)):
         raise LocationMismatchError(
             f"the object is bound to location {location_text(location)}, and was read at "
             f"{location_text(wanted)}: it was moved without its owner"
         )
-    if location is None and require_bound:
-        raise DowngradeError("the object is bound to no key, where only bound ones are read")
     return Opened(header, cipher, data_key, location)
+
+
+async def _by_record(
+    record: RewrapRecord,
+    header: Header,
+    providers: Sequence[KeyProvider],
+    context: Context,
+    key: str,
+    usual: Callable[[], Sequence[bytes]],
+) -> tuple[bytes, RewrapRecord | None]:
+    """The data key, and the record if it gave it. Where its key is not known, the body has the
+    envelopes it was written with."""
+    wanted = location_of(key)
+    bound_location(record, header.message_id, header.location)  # is it of this object at all
+    try:
+        return await _from_record(record, header, providers, context, wanted), record
+    except KeyNotFoundError as unknown:
+        if header.location not in (None, wanted):
+            raise  # only the record would admit the object here
+        try:
+            return await _from_header(header, providers, context, usual), None
+        except KeyNotFoundError as exc:
+            raise exc from unknown
 
 
 async def _kek(providers: Sequence[KeyProvider], key_id: str, context: Context) -> bytes:
@@ -143,7 +152,7 @@ async def _from_header(
     header: Header,
     providers: Sequence[KeyProvider],
     context: Context,
-    usual: Iterable[bytes],
+    usual: Callable[[], Sequence[bytes]],
 ) -> bytes:
     """The data key by the first envelope that opens. Of several failures the one is raised
     that the caller can do most about: a provider that was down, else a key that is wrong."""
@@ -178,9 +187,13 @@ async def _from_header(
 
 
 def _blame_context(
-    kek: bytes, edk: Edk, header: Header, usual: Iterable[bytes], failed: KeyUnwrapError
+    kek: bytes,
+    edk: Edk,
+    header: Header,
+    usual: Callable[[], Sequence[bytes]],
+    failed: KeyUnwrapError,
 ) -> None:
-    for context in usual:
+    for context in usual():
         if context != header.context:
             try:
                 unwrap_data_key(kek, edk, context)
