@@ -77,6 +77,12 @@ class Compress:
             )
         if min_size < 0 or growth_after < 0 or max_table_size < KiB:
             raise InvalidConfigError("min_size, growth_after or max_table_size is too small")
+        if min_saving is not None and not 0 <= min_saving < 1:
+            raise InvalidConfigError(f"min_saving is a fraction, not {min_saving:g}")
+        if (max_ratio is not None and max_ratio <= 0) or (
+            max_logical_size is not None and max_logical_size < 0
+        ):
+            raise InvalidConfigError("max_ratio or max_logical_size allows nothing")
         self._limits = Limits(max_frame_size, max_table_size, max_logical_size, max_ratio)
         largest = min(max(frame_size, 16 * MiB), max_frame_size)
         self._encoder = Encoder(level, Growth(frame_size, growth_after, largest), self._limits)

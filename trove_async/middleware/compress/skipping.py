@@ -40,6 +40,8 @@ class Skips:
     __slots__ = ("_extensions", "_globs", "_types")
 
     def __init__(self, extensions: Collection[str], content_types: Collection[str]) -> None:
+        if isinstance(extensions, str) or isinstance(content_types, str):
+            raise TypeError("what to skip is a collection of names, not one string")
         self._extensions = frozenset(name.lstrip(".").lower() for name in extensions)
         types = {name.lower() for name in content_types}
         self._globs: list[Callable[[str], object]] = [
