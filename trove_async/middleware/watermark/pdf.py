@@ -59,7 +59,9 @@ class _Behind:
     """Of the document information."""
     information: Dictionary
     fresh: int
-    """The lowest object number that nothing has."""
+    """An object number that nothing has, nor anything above it."""
+    count: int
+    """What the document gives as its number of objects."""
     trailer: dict[bytes, bytes]
 
     def mark(self, text: str) -> Edit:
@@ -86,13 +88,13 @@ class _Behind:
         # object 0 need not be here, but readers take a table without it for a damaged one.
         lines = b"0 1\n%010d %05d f \n" % (0, 65535)
         lines += b"%d 1\n%010d %05d n \n" % (self.number, self.size + 1, self.generation)
-        size = max(self.fresh, self.number + 1)
+        size = max(self.count, self.number + 1)
         return b"xref\n%btrailer\n<<%b\n>>\n" % (lines, self._said(size))
 
     def _stream(self, at: int) -> bytes:
-        number = max(self.fresh, self.number + 1)
+        number = self.fresh if self.number < self.fresh else self.number + 1
         rows = struct.pack(">BQHBQH", 1, self.size + 1, self.generation, 1, at, 0)
-        said = self._said(number + 1)
+        said = self._said(max(self.count, number + 1))
         return (
             b"%d 0 obj\n<<\n/Type /XRef\n/W [1 8 2]\n/Index [%d 1 %d 1]\n/Length %d"
             % (number, self.number, number, len(rows))
@@ -148,20 +150,23 @@ def _behind(spans: Spans, sections: Sections, newest: Section, previous: int) ->
     if reference is not None:
         value = yield from information(spans, sections, reference)
     elif written != b"null":  # in the trailer itself, which is not allowed and yet found
-        value = parse_dictionary(written + b" ", 0)
+        value = parse_dictionary(spans, written + b" ")
     if value is None:
         value = Dictionary({}, b"", 0)
         reference = None
-    fresh = trailer.number(b"Size")
+    fresh = count = trailer.number(b"Size")
     if reference is None or is_stream:
-        # Some documents give a size that is too small, and readers forgive it.
+        # Some documents give a count that is too small, which readers forgive; qpdf takes an
+        # object whose number is above a third of the file's bytes for damage.
         every = yield from sections.all()
-        fresh = max([fresh, *(section.end for section in every)])
+        end = max(section.end for section in every)
+        fresh = max(count, end) if count <= spans.size // 3 else end
     number, generation = reference if reference is not None else (fresh, 0)
-    if not 0 < number <= _MOST_NUMBER or not 0 < fresh <= _MOST_NUMBER or generation > 65535:
+    highest = max(number, fresh, count)
+    if min(number, fresh, count) < 1 or highest > _MOST_NUMBER or generation > 65535:
         raise Unfit("a PDF with object numbers beyond all bounds")
     if not is_stream and spans.size >= _MOST_TABLE_OFFSET:
         raise Unfit("a PDF too large for a cross-reference table")
     return _Behind(
-        spans.size, previous, is_stream, number, generation, value, fresh, trailer.entries
+        spans.size, previous, is_stream, number, generation, value, fresh, count, trailer.entries
     )

@@ -13,8 +13,9 @@ from trove_async.middleware.watermark.spans import Look, Spans, Unfit
 
 __all__ = ["Dictionary", "dictionary", "parse_dictionary", "small", "spelled", "string"]
 
-MOST_DICTIONARY = 65536
-"""Bytes of one dictionary; what we read are trailers and document information."""
+MOST_DICTIONARY = 1024 * 1024
+"""Bytes of one dictionary; what we read are trailers and document information, which may
+hold some long watermarks already."""
 MOST_DEPTH = 32
 MOST_DIGITS = 15
 
@@ -24,7 +25,7 @@ _TOKEN = re.compile(
     rb"<<|>>|[\[\]()]|<[0-9A-Fa-f\x00\t\n\x0c\r ]*+>|/" + _REGULAR + rb"*+|" + _REGULAR + rb"++"
 )
 _SCALAR = re.compile(rb"[+-]?[0-9]*\.?[0-9]*|true|false|null|R")
-_IN_STRING = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
+_IN_STRING = re.compile(rb"(?:[^()\\]++|\\.)*+", re.DOTALL)
 _REFERENCE = re.compile(
     rb"([0-9]{1,10})[\x00\t\n\x0c\r ]+([0-9]{1,5})[\x00\t\n\x0c\r ]+R(?!" + _REGULAR + rb")"
 )
@@ -62,7 +63,7 @@ class Dictionary:
         return (int(found[1]), int(found[2])) if found is not None else None
 
 
-def parse_dictionary(data: bytes, at: int) -> Dictionary:
+def parse_dictionary(spans: Spans, data: bytes, at: int = 0) -> Dictionary:
     at = skip_space(data, at)
     if not data.startswith(b"<<", at):
         raise Unfit("a PDF with something else where a dictionary belongs")
@@ -70,7 +71,7 @@ def parse_dictionary(data: bytes, at: int) -> Dictionary:
     entries: dict[bytes, bytes] = {}
     while True:
         at = skip_space(data, at)
-        token = _token(data, at)
+        token = _token(spans, data, at)
         if token == b">>":
             return Dictionary(entries, data[start:at], at + 2)
         if not token.startswith(b"/"):
@@ -78,24 +79,25 @@ def parse_dictionary(data: bytes, at: int) -> Dictionary:
         name = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), token[1:])
         begin = skip_space(data, at + len(token))
         reference = _REFERENCE.match(data, begin)
-        at = reference.end() if reference is not None else _end_of_value(data, begin)
+        at = reference.end() if reference is not None else _end_of_value(spans, data, begin)
         if name in entries:
             raise Unfit("a PDF with a dictionary that names something twice")
         entries[name] = data[begin:at]
 
 
-def _token(data: bytes, at: int) -> bytes:
+def _token(spans: Spans, data: bytes, at: int) -> bytes:
+    spans.count_token()
     found = _TOKEN.match(data, at)
     if found is None or found.end() == len(data):  # its rest may lie behind what was read
         raise Unfit("a PDF with a damaged or endless dictionary")
     return found[0]
 
 
-def _end_of_value(data: bytes, at: int) -> int:
+def _end_of_value(spans: Spans, data: bytes, at: int) -> int:
     closing: list[bytes] = []
     while True:
         at = skip_space(data, at)
-        token = _token(data, at)
+        token = _token(spans, data, at)
         at += len(token)
         if token == b"<<":
             closing.append(b">>")
@@ -105,7 +107,7 @@ def _end_of_value(data: bytes, at: int) -> int:
             if not closing or closing.pop() != token:
                 raise Unfit("a PDF with brackets that do not match")
         elif token == b"(":
-            at = _end_of_string(data, at)
+            at = _end_of_string(spans, data, at)
         elif token == b")":
             raise Unfit("a PDF with brackets that do not match")
         elif token[0] not in b"/<" and _SCALAR.fullmatch(token) is None:
@@ -116,9 +118,10 @@ def _end_of_value(data: bytes, at: int) -> int:
             raise Unfit("a PDF with values nested too deeply")
 
 
-def _end_of_string(data: bytes, at: int) -> int:
+def _end_of_string(spans: Spans, data: bytes, at: int) -> int:
     depth = 1
     while depth:
+        spans.count_token()
         found = _IN_STRING.match(data, at)
         at = found.end() if found is not None else at
         if at >= len(data) or data[at] == 0x5C:
@@ -134,9 +137,9 @@ def dictionary(spans: Spans, at: int) -> Look[Dictionary]:
     while True:
         data = yield from spans.read(at, length)
         try:
-            found = parse_dictionary(data, 0)
+            found = parse_dictionary(spans, data)
         except Unfit:
-            if len(data) < length or length >= MOST_DICTIONARY:
+            if len(data) < length or length == MOST_DICTIONARY:
                 raise
             length *= 4
         else:

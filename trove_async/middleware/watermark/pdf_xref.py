@@ -24,7 +24,8 @@ __all__ = ["Section", "Sections", "information"]
 
 MOST_RANGES = 4096
 MOST_BEFORE = 1024 * 1024
-"""Bytes of an object stream before the end of the document information."""
+"""Bytes of an object stream before the end of the document information; a fourth of it may
+be the information itself."""
 MOST_PAIRS = 65536
 """Bytes of an object stream before its first object."""
 _LINE = 20
@@ -191,7 +192,10 @@ def _stream(spans: Spans, at: int) -> Look[Section]:
         row += count
     deflated = _is_deflated(trailer)
     rows = _Rows(
-        data, (widths[0], widths[1], widths[2]), deflated, _is_predicted(trailer, sum(widths))
+        data,
+        (widths[0], widths[1], widths[2]),
+        deflated,
+        _is_predicted(spans, trailer, sum(widths)),
     )
     return Section(at, trailer, ranges, rows)
 
@@ -216,12 +220,12 @@ def _is_deflated(value: Dictionary) -> bool:
     return filters == b"/FlateDecode"
 
 
-def _is_predicted(value: Dictionary, columns: int) -> bool:
+def _is_predicted(spans: Spans, value: Dictionary, columns: int) -> bool:
     """With the PNG predictors (7.4.4.4), one tag byte before each row of ``columns`` bytes."""
     written = _only(value, b"DecodeParms")
     if written in (b"null", b""):
         return False
-    parameters = parse_dictionary(written + b" ", 0).entries
+    parameters = parse_dictionary(spans, written + b" ").entries
     predictor = small(parameters.get(b"Predictor", b"1"))
     if predictor == 1:
         return False
@@ -354,10 +358,10 @@ def _in_stream(spans: Spans, sections: Sections, entry: _Entry, number: int) -> 
     if len(pairs) < 2 or small(pairs[0]) != number:
         raise Unfit("a PDF with a damaged object stream")
     begin = first + small(pairs[1])
-    end = begin + 65536
+    end = begin + MOST_BEFORE // 4
     if len(pairs) >= 4 and pairs[3].isdigit():
         end = max(begin, min(end, first + small(pairs[3])))
     if end > MOST_BEFORE:
         raise Unfit("a PDF whose document information lies too far in an object stream")
     data = yield from start(end)
-    return parse_dictionary(data[begin:] + b" ", 0)
+    return parse_dictionary(spans, data[begin:] + b" ")

@@ -25,6 +25,8 @@ MOST_READS = 64
 """Requests for one body."""
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes read of one body, and bytes inflated from them, each."""
+MOST_TOKENS = 50_000
+"""Numbers, names, brackets and so on looked at in one body: below 100 ms of work."""
 
 
 class Unfit(Exception):
@@ -52,6 +54,7 @@ class Spans:
         self._known: list[tuple[int, bytes]] = []
         self._bytes = 0
         self._inflated = 0
+        self._tokens = 0
 
     def read(self, start: int, length: int) -> Look[bytes]:
         """``length`` bytes from ``start`` on, fewer only where the body ends."""
@@ -73,3 +76,8 @@ class Spans:
         self._inflated += size
         if self._inflated > MOST_BYTES:
             raise Unfit("too much would have to be inflated")
+
+    def count_token(self) -> None:
+        self._tokens += 1
+        if self._tokens > MOST_TOKENS:
+            raise Unfit("too much would have to be parsed")

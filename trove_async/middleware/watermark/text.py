@@ -28,5 +28,5 @@ def encoded(text: str, most: int) -> bytes:
     except UnicodeEncodeError as exc:
         raise InvalidInputError(f"a watermark is not Unicode text at {exc.start}") from exc
     if len(data) > most:
-        raise InvalidInputError(f"a watermark of {len(data)} bytes; this format holds {most}")
+        raise InvalidInputError(f"a watermark of {len(data)} bytes; this format holds {most} bytes")
     return data
