@@ -239,6 +239,20 @@ def test_a_record_that_is_cut_off_or_goes_on_is_refused() -> None:
             RewrapRecord.decode(text_of(RECORD + more))
 
 
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [(0, 0x55), (4, 3), (4, 4), (4, 0x81), (54, 6), (55, 0x75), (61, 30), (76, 0x81), (94, 0x31)],
+    ids=["magic", *["flags"] * 3, *["provider"] * 2, "info", "tag length", "ciphertext"],
+)
+def test_a_record_of_another_form_is_refused_before_any_key_is_asked_for(
+    position: int, value: int
+) -> None:
+    data = bytearray(RECORD)
+    data[position] = value
+    with pytest.raises(EnvelopeError):
+        RewrapRecord.decode(text_of(bytes(data)))
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_no_text_crashes_the_parser(data: bytes | str) -> None:
     for text in [data] if isinstance(data, str) else [text_of(data), text_of(b"TRW1" + data)]:

@@ -91,11 +91,7 @@ async def turns(count: int = 5) -> None:
 
 
 def others() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
-
-
-WAYS: dict[str, Callable[[CachedKeyProvider, str], object]] = {}
-Ask = Callable[[CachedKeyProvider], "asyncio.Task[object]"]
+    return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
 
 async def _wrap(cached: CachedKeyProvider) -> object:
@@ -395,10 +391,8 @@ async def test_each_caller_adds_its_own_place_to_its_own_error() -> None:
         caught.value.at(key=key)
         return str(caught.value)
 
-    assert await asyncio.gather(get("x"), get("y")) == [
-        "throttled [key='x']",
-        "throttled [key='y']",
-    ]
+    told = [*await asyncio.gather(get("x"), get("y"))]
+    assert told == ["throttled [key='x']", "throttled [key='y']"]
 
 
 @pytest.mark.parametrize(
@@ -436,19 +430,47 @@ async def test_a_provider_that_gives_no_key_is_told_so(junk: object) -> None:
     assert kms.calls == 4
 
 
+class Falling(KMS):
+    """Does something in the very step in which its call fails, before its callers know."""
+
+    last_act: Callable[[], object] | None = None
+
+    async def _travel(self) -> None:
+        try:
+            await super()._travel()
+        except OSError:
+            act, self.last_act, self.failure = self.last_act, None, None
+            if act is not None:
+                act()
+            raise
+
+
 async def test_a_failure_nobody_hears_of_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    kms = KMS()
+    kms = Falling()
+    kms.failure = OSError("down")
     cached = CachedKeyProvider(kms, scope=one_for_all)
-    for count in range(6):
-        kms.failure = OSError("down")
-        caller = asking(cached, "wrap")
-        await turns(count)
-        caller.cancel()
-        await asyncio.wait([caller])
-        del caller
+    caller = asking(cached, "wrap")
+    kms.last_act = lambda: asyncio.get_running_loop().call_soon(caller.cancel)
+    await asyncio.wait([caller])
+    assert caller.cancelled()
+    del caller  # its error holds the frames that hold the call
     gc.collect()
     await turns()
     assert not caplog.records
+    assert await asking(cached, "wrap") == ("a", A)
+
+
+async def test_who_comes_after_a_failure_does_not_hear_of_it() -> None:
+    kms = Falling()
+    kms.failure = OSError("down")
+    cached = CachedKeyProvider(kms, scope=one_for_all)
+    late: list[asyncio.Task[object]] = []
+    kms.last_act = lambda: late.append(asking(cached, "wrap"))
+    with pytest.raises(KeyProviderError):
+        await asking(cached, "wrap")
+    assert await late[0] == ("a", A)
+    assert kms.calls == 2
+    assert not others()
 
 
 async def test_a_stale_key_serves_while_the_provider_fails() -> None:
@@ -478,10 +500,10 @@ async def test_a_revoked_key_is_not_stale_but_gone(kind: type[TroveError]) -> No
         await cached.unwrapping_key("a", at())
 
 
-@pytest.mark.parametrize("options", [{"ttl": -1}, {"stale_if_error": -1}, {"max_keys": 0}])
-async def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize(("ttl", "stale", "most"), [(-1, 0, 1), (0, -1, 1), (0, 0, 0)])
+async def test_impossible_options_are_refused(ttl: float, stale: float, most: int) -> None:
     with pytest.raises(InvalidConfigError):
-        CachedKeyProvider(KMS(), scope=one_for_all, **options)
+        CachedKeyProvider(KMS(), scope=one_for_all, ttl=ttl, stale_if_error=stale, max_keys=most)
 
 
 # -- tenants ------------------------------------------------------------------------------
