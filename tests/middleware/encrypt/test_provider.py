@@ -449,15 +449,38 @@ async def test_a_failure_nobody_hears_of_is_no_warning(caplog: pytest.LogCapture
     kms = Falling()
     kms.failure = OSError("down")
     cached = CachedKeyProvider(kms, scope=one_for_all)
-    caller = asking(cached, "wrap")
-    kms.last_act = lambda: asyncio.get_running_loop().call_soon(caller.cancel)
-    await asyncio.wait([caller])
-    assert caller.cancelled()
-    del caller  # its error holds the frames that hold the call
+    callers = [asking(cached, "wrap")]
+    kms.last_act = lambda: asyncio.get_running_loop().call_soon(callers[0].cancel)
+    await asyncio.wait(callers)
+    assert callers[0].cancelled()
+    callers.clear()  # its error holds the frames that hold the call
     gc.collect()
     await turns()
     assert not caplog.records
     assert await asking(cached, "wrap") == ("a", A)
+
+
+async def test_a_provider_that_fails_when_it_is_cancelled_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Rude(KMS):
+        async def _travel(self) -> None:
+            try:
+                await super()._travel()
+            except asyncio.CancelledError as exc:
+                raise OSError("the connection was closed") from exc
+
+    kms = Rude()
+    kms.open.clear()
+    callers = [asking(CachedKeyProvider(kms, scope=one_for_all), "wrap")]
+    await turns()
+    callers[0].cancel()
+    await asyncio.wait(callers)
+    assert callers[0].cancelled()
+    callers.clear()
+    gc.collect()
+    await turns()
+    assert not caplog.records
 
 
 async def test_who_comes_after_a_failure_does_not_hear_of_it() -> None:
