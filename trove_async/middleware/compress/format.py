@@ -160,11 +160,13 @@ def header_size(descriptor: int) -> int:
     return 5 + (0 if is_single else 1) + (is_single, 2, 4, 8)[descriptor >> 6]
 
 
-def parse_frame_header(data: Bytes, limits: Limits) -> FrameHeader:
-    """Of a data frame; ``data`` holds at least its `header_size`.
+def parse_frame_header(data: bytes | memoryview[int], limits: Limits) -> FrameHeader:
+    """Of the data frame that ``data`` begins with.
 
     What the format requires and what the limits allow, before a decoder sees the frame:
     decoders allocate what a frame declares."""
+    if data[:4] != DATA_MAGIC or len(data) < 5 or len(data) < header_size(data[4]):
+        raise CorruptFrameError("no data frame where one begins")
     descriptor = data[4]
     size = header_size(descriptor)
     is_single = descriptor & 0x20
