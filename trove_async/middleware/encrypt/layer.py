@@ -147,6 +147,15 @@ class Encrypt:
         self.tail = min(frame_size, _LARGEST_TAIL) + 128
         """So that the end of what is inside, which another layer may want, is read with it."""
 
+    @property
+    def providers(self) -> tuple[KeyProvider, ...]:
+        """The keyring, then the recipients; for what changes the envelopes of stored objects."""
+        return self._providers
+
+    def place_of(self, context: Context) -> str:
+        """The key that counts when an object is bound to its place."""
+        return self._key(context)
+
     def __repr__(self) -> str:
         bind = "key" if self._is_bound else "none"
         return f"<Encrypt frame_size={self._frame_size} bind={bind!r}>"
