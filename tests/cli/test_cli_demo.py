@@ -20,7 +20,10 @@ from trove_async.cli.demo_steps import Tour
 from trove_async.cli.files import Found
 from trove_async.drivers.memory import MemoryDriver
 
-STEPS = ("import", "list", "list by /", "routed", "ranges", "overwrite", "copy", "verify", "delete")
+STEPS = (
+    *("import", "list", "list by /", "routed", "ranges", "overwrite", "copy", "verify", "delete"),
+    *("seal", "sealed read"),
+)
 
 
 @pytest.fixture
@@ -56,6 +59,7 @@ def test_it_passes_and_leaves_nothing(cli: Cli, source: Path, temporary: Path) -
         assert step in ran.out
     assert "*.bin -> backend 'memory'" in ran.err
     assert "equal" in ran.out
+    assert "aws-esdk" in ran.out and "fetched of" in ran.out
     assert "WRONG" not in ran.out + ran.err
     assert list(temporary.iterdir()) == []
     assert contents(source) == before

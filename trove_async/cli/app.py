@@ -10,6 +10,8 @@ import typer
 import trove_async as trove
 from trove_async.cli import transfer, verbs
 from trove_async.cli.address import metadata_of
+from trove_async.cli.keys import app as keys
+from trove_async.cli.layers import AllowPlain, Compressed, EncryptKey, Layers
 from trove_async.cli.run import OK, exit_code
 
 __all__ = ["app"]
@@ -39,14 +41,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of what 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below PATH.")]
 
 
-def _on(store: str, work: Callable[[trove.Trove], Awaitable[int]], *, debug: bool) -> None:
+_PLAIN = Layers()
+
+
+def _on(
+    store: str,
+    work: Callable[[trove.Trove], Awaitable[int]],
+    *,
+    debug: bool,
+    layers: Layers = _PLAIN,
+) -> None:
     """Opens the store, works, closes it, and leaves with the exit code."""
 
     async def opened() -> int:
-        async with trove.open(store) as handle:
+        async with trove.open(store, middleware=layers.middleware()) as handle:
             return await work(handle)
 
     raise typer.Exit(exit_code(opened, debug=debug))
+
+
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)
@@ -94,14 +108,16 @@ def stat(
     store: Store,
     path: Path_,
     bucket: BucketOption = None,
+    encrypt_key: EncryptKey = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what is known of an object."""
+    """Show what is known of an object, and the layers it went through."""
     _on(
         store,
         lambda handle: verbs.stat(handle, path, bucket=bucket, as_json=as_json),
         debug=debug,
+        layers=Layers(encrypt_key=encrypt_key),
     )
 
 
@@ -114,10 +130,17 @@ def cat(
         typer.Option("--range", help="As in HTTP, both ends included: 0-99, 500-, -500."),
     ] = None,
     bucket: BucketOption = None,
+    encrypt_key: EncryptKey = None,
+    allow_plain: AllowPlain = False,
     debug: Debug = False,
 ) -> None:
     """Write an object, or a range of it, to standard output."""
-    _on(store, lambda handle: verbs.cat(handle, path, bucket=bucket, part=part), debug=debug)
+    _on(
+        store,
+        lambda handle: verbs.cat(handle, path, bucket=bucket, part=part),
+        debug=debug,
+        layers=Layers(False, encrypt_key, allow_plain),
+    )
 
 
 @app.command("put")
@@ -139,6 +162,8 @@ def put(
     if_match: Annotated[
         str | None, typer.Option(metavar="ETAG", help="Replace this version only.")
     ] = None,
+    compress: Compressed = False,
+    encrypt_key: EncryptKey = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -158,7 +183,7 @@ def put(
             report=transfer.Report(quiet, as_json),
         )
 
-    _on(store, work, debug=debug)
+    _on(store, work, debug=debug, layers=Layers(compress, encrypt_key))
 
 
 @app.command("get")
@@ -170,6 +195,8 @@ def get(
     ] = None,
     bucket: BucketOption = None,
     recursive: Recursive = False,
+    encrypt_key: EncryptKey = None,
+    allow_plain: AllowPlain = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -189,6 +216,7 @@ def get(
             report=transfer.Report(quiet, as_json),
         ),
         debug=debug,
+        layers=Layers(False, encrypt_key, allow_plain),
     )
 
 
@@ -220,12 +248,16 @@ def cp(
     to: Annotated[str | None, typer.Option("--to", metavar="STORE", help="Another store.")] = None,
     bucket: BucketOption = None,
     recursive: Recursive = False,
+    compress: Compressed = False,
+    encrypt_key: EncryptKey = None,
+    allow_plain: AllowPlain = False,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Copy objects within a store, or to another one with --to."""
     report = transfer.Report(quiet, as_json)
+    layers = Layers(compress, encrypt_key, allow_plain)
 
     async def work(handle: trove.Trove) -> int:
         async def copy(other: trove.Trove | None) -> int:
@@ -241,10 +273,10 @@ def cp(
 
         if to is None:
             return await copy(None)
-        async with trove.open(to) as other:
+        async with trove.open(to, middleware=layers.middleware()) as other:
             return await copy(other)
 
-    _on(store, work, debug=debug)
+    _on(store, work, debug=debug, layers=layers)
 
 
 @app.command("mb")

@@ -92,6 +92,11 @@ async def _tour(demo: Demo, workplace: Path) -> int:
             skipped=scanned.unusable,
         )
         await tour.run()
+    from trove_async.cli.demo_sealed import sealed_tour
+
+    place = f"file://{quote(os.fspath(workplace))}/sealed?durability=none"
+    dsn = trove.parse_dsn(place)
+    await sealed_tour(trove.lookup(dsn.scheme)(dsn), report, tour.imported)
     return verdict(report)
 
 

@@ -68,14 +68,25 @@ async def stat(store: Trove, path: str, *, bucket: str | None, as_json: bool) ->
         show.json_line(record)
         return OK
     metadata = record.pop("metadata")
+    record["layers"] = _layers(info)
+    del record["encodings"]
     for name, value in record.items():
         if value is not None:
-            text = " ".join(value) or "none" if isinstance(value, builtins.list) else value
-            show.line(f"{name.replace('_', ' '):>14}: {text}")
+            show.line(f"{name.replace('_', ' '):>14}: {value}")
     if isinstance(metadata, dict):
         for name, value in metadata.items():
             show.line(f"{'metadata':>14}: {name}={value}")
     return OK
+
+
+def _layers(info: ObjectInfo) -> str | None:
+    """From the user to the driver."""
+    if info.encodings is None:
+        return None
+    if not info.encodings:
+        return "none"
+    share = f", {100 * info.stored_size / info.size:.1f} % of its size" if info.size else ""
+    return f"{' -> '.join(info.encodings)} ({info.stored_size:,} bytes stored{share})"
 
 
 async def cat(store: Trove, path: str, *, bucket: str | None, part: str | None) -> int:
