@@ -63,7 +63,7 @@ class TenantKeys:
     def __repr__(self) -> str:
         return f"<TenantKeys of {len(self._keys)} tenants>"
 
-    def _of(self, context: Context) -> KeyProvider:
+    def provider_of(self, context: Context) -> KeyProvider:
         tenant = self._tenant_of(context)
         provider = None if tenant is None else self._keys.get(tenant)
         if provider is None:
@@ -72,10 +72,10 @@ class TenantKeys:
         return provider
 
     async def wrapping_key(self, context: Context) -> tuple[str, bytes]:
-        return await self._of(context).wrapping_key(context)
+        return await self.provider_of(context).wrapping_key(context)
 
     async def unwrapping_key(self, key_id: str, context: Context) -> bytes:
-        return await self._of(context).unwrapping_key(key_id, context)
+        return await self.provider_of(context).unwrapping_key(key_id, context)
 
 
 class CachedKeyProvider:
