@@ -144,7 +144,7 @@ class ZstdLayout:
                 content = logical[number + 1] - logical[number]
                 length = stored[number + 1] - stored[number]
                 limits.check_frame(content, f"data frame {number}")
-                if not content or length > frame_bound(content):
+                if not content or length > frame_bound(limits.frame):
                     raise CorruptFrameError(f"data frame {number}: {content} in {length} bytes")
                 pieces = await supply.take(length)
                 if length_of(pieces) < length:

@@ -21,8 +21,8 @@ ENCODING: Final = 2 * CORES + 2
 DECODING: Final = CORES + 2
 """Fewer on a read: a frame decodes faster than it is made, into a buffer better reused."""
 
-BUDGET: Final = 48 * 1024 * 1024
-"""Logical bytes under way in one stream, unless a single frame has more."""
+BUDGET: Final = max(32, 2 * CORES) << 20
+"""Logical bytes under way in one stream, and one frame more: the largest frames have 16 MiB."""
 
 
 async def ordered(
