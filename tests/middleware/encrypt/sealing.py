@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
 
+from trove_async import PutOptions, Trove
 from trove_async._chunks import OneChunk
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.middleware.context import Context
@@ -158,3 +159,14 @@ class _Fixed:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+async def stored(store: Trove, key: str = "k") -> tuple[bytes, dict[str, str]]:
+    """The bytes and metadata the backend holds."""
+    async with store.get(None, key, raw=True) as reader:
+        return await reader.read(), dict(reader.info.metadata)
+
+
+def stored_as(metadata: Mapping[str, str]) -> PutOptions:
+    """For a put to the driver: what stands beside the bytes."""
+    return PutOptions(metadata=metadata)

@@ -16,10 +16,8 @@ from trove_async.errors import (
     DowngradeError,
     FormatLimitError,
     InvalidConfigError,
-    KeyProviderError,
     PolicyError,
     TrailingDataError,
-    TroveError,
     TruncatedError,
     UnsupportedFormatError,
 )
@@ -52,7 +50,7 @@ from trove_async.middleware.encrypt.message import (
     message_size,
     parse_header,
 )
-from trove_async.middleware.encrypt.opening import Opened, open_message
+from trove_async.middleware.encrypt.opening import Opened, open_message, wrapping_key
 from trove_async.middleware.encrypt.provider import KeyProvider
 from trove_async.middleware.encrypt.streams import Sealed, opened
 from trove_async.middleware.encrypt.suite import derive, header_tag
@@ -174,10 +172,10 @@ class Encrypt:
         data_key, message_id = random[:32], random[32:]
         bound = self._location(context) if self._is_bound else None
         aad = self._context(tuple(context.applied), bound, context)
-        key_id, kek = await _wrapping(self._keyring, context)
+        key_id, kek = await wrapping_key(self._keyring, context)
         keys = [wrap_data_key(kek, key_id, data_key, aad).encode()]
         for recipient in self._recipients:
-            key_id, kek = await _wrapping(recipient, context)
+            key_id, kek = await wrapping_key(recipient, context)
             keys.append(wrap_data_key(kek, key_id, data_key, aad).encode())
         key, commitment = derive(data_key, message_id)
         cipher = AESGCM(key)
@@ -227,8 +225,9 @@ class Encrypt:
         frames = memoryview(first)[header.length :]
         whole = open_whole(found.cipher, header, frames)
         if whole is not None:
-            if await anext(chunks, None) is not None:
-                raise TrailingDataError("the message goes on after its last frame")
+            async for more in chunks:
+                if more:
+                    raise TrailingDataError("the message goes on after its last frame")
             return OneChunk(whole)
         return opened(FrameReader(found.cipher, header), header.frame_size, frames, chunks)
 
@@ -337,7 +336,7 @@ class Encrypt:
         found = await self._opened(header, source)
         if found.location is None:
             return None
-        key_id, kek = await _wrapping(self._keyring, target)
+        key_id, kek = await wrapping_key(self._keyring, target)
         record = wrap_record(
             kek,
             key_id,
@@ -352,15 +351,6 @@ class Encrypt:
 def _random() -> bytes:
     """A data key and a message id: 64 bytes that are used once."""
     return os.urandom(64)
-
-
-async def _wrapping(provider: KeyProvider, context: Context) -> tuple[str, bytes]:
-    try:
-        return await provider.wrapping_key(context)
-    except TroveError:
-        raise
-    except Exception as exc:  # a provider's own client failed; nothing is written in the clear
-        raise KeyProviderError("the key provider failed") from exc
 
 
 def _compare(hints: Mapping[str, str], name: str, found: int) -> None:

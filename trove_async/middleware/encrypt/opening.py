@@ -20,6 +20,7 @@ from trove_async.errors import (
     KeyProviderError,
     KeyUnwrapError,
     LocationMismatchError,
+    TroveError,
 )
 from trove_async.middleware.context import Context
 from trove_async.middleware.encrypt.envelope import (
@@ -36,7 +37,7 @@ from trove_async.middleware.encrypt.message import Header, location_text
 from trove_async.middleware.encrypt.provider import KeyProvider
 from trove_async.middleware.encrypt.suite import opened_with
 
-__all__ = ["Opened", "open_message"]
+__all__ = ["Opened", "open_message", "wrapping_key"]
 
 
 @dataclass(slots=True)
@@ -112,16 +113,41 @@ async def _by_record(
             raise exc from unknown
 
 
+async def wrapping_key(provider: KeyProvider, context: Context) -> tuple[str, bytes]:
+    """As the provider says; whatever its own client raises is a KeyProviderError."""
+    try:
+        return await provider.wrapping_key(context)
+    except TroveError:
+        raise
+    except Exception as exc:  # a failure of somebody else's code; nothing is written in the clear
+        raise KeyProviderError("the key provider failed") from exc
+
+
 async def _kek(providers: Sequence[KeyProvider], key_id: str, context: Context) -> bytes:
-    """From the first provider that knows it."""
-    unknown: KeyNotFoundError | None = None
+    """From the first provider that has it. Else KeyProviderError if one may have it later."""
+    failures: list[EncryptionKeyError] = []
     for provider in providers:
         try:
             return await provider.unwrapping_key(key_id, context)
-        except KeyNotFoundError as exc:
-            unknown = unknown or exc
-    assert unknown is not None
-    raise unknown
+        except EncryptionKeyError as exc:
+            failures.append(exc)
+        except TroveError:
+            raise
+        except Exception as exc:
+            failure = KeyProviderError("the key provider failed")
+            failure.__cause__ = exc
+            failures.append(failure)
+    raise _worst(failures)
+
+
+def _worst(failures: Sequence[EncryptionKeyError]) -> EncryptionKeyError:
+    """The one that the caller can do most about: a provider that was down, else a key that is
+    wrong, else one that is not there."""
+    for kind in (KeyProviderError, KeyUnwrapError):
+        for failure in failures:
+            if isinstance(failure, kind):
+                return failure
+    return failures[0]
 
 
 async def _from_record(
@@ -154,8 +180,7 @@ async def _from_header(
     context: Context,
     usual: Callable[[], Sequence[bytes]],
 ) -> bytes:
-    """The data key by the first envelope that opens. Of several failures the one is raised
-    that the caller can do most about: a provider that was down, else a key that is wrong."""
+    """The data key by the first envelope that opens."""
     failures: list[EncryptionKeyError] = []
     ids: list[str] = []
     for entry in header.keys:
@@ -174,12 +199,8 @@ async def _from_header(
         except KeyUnwrapError as exc:
             _blame_context(kek, edk, header, usual, exc)
             failures.append(exc)
-    for kind in (KeyProviderError, KeyUnwrapError):
-        for failure in failures:
-            if isinstance(failure, kind):
-                raise failure
-    if len(failures) == 1:
-        raise failures[0]
+    if failures and (len(failures) == 1 or not isinstance(_worst(failures), KeyNotFoundError)):
+        raise _worst(failures)
     names = ", ".join(map(repr, ids)) or "only keys of other providers"
     raise KeyNotFoundError(
         f"no key is known here that opens the object; it was written for {names}"
