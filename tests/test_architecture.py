@@ -67,8 +67,6 @@ HOMES = {
     "xxhash": {"checksum"},
     "watchfiles": {"drivers.local"},
     "zstandard": {"middleware.compress"},
-    "backports": {"middleware.compress"},
-    "compression": {"middleware.compress"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pytest": {"testing"},

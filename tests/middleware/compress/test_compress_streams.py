@@ -16,7 +16,7 @@ import pytest
 import trove_async as trove
 from tests.core.layers import Source
 from tests.middleware.compress.conftest import jobs_under_way, some_jobs
-from tests.middleware.compress.zst import Below, every, layout_of, noise, text, written
+from tests.middleware.compress.zst import Below, every, layout_of, noise, read, text, written
 from trove_async import Chunks, Context
 from trove_async._threads import CORES, cpu_pool
 from trove_async.middleware.compress import Compress
@@ -238,6 +238,29 @@ async def test_many_streams_at_once_keep_apart() -> None:
         assert below.open == 0
 
     await asyncio.gather(*(one(salt) for salt in range(10)))
+
+
+async def test_others_have_their_turn_while_small_frames_pass_without_a_wait() -> None:
+    turns = 0
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    layer = every(frame_size=16_384, growth_after=0)
+    data = bytes(24 << 20)
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    stored = (await written(layer, data)).stored
+    assert turns > 4
+    turns = 0
+    assert await read(layer, stored) == data
+    assert turns > 4
+    ticking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ticking
 
 
 # -- through a store ---------------------------------------------------------------------

@@ -18,7 +18,7 @@ from trove_async.middleware.compress.format import Limits, frame_bound, parse_fr
 
 __all__ = ["INLINE_DECODED", "check_level", "decoded", "encoded", "inline_encoded"]
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | memoryview
 
 INLINE_DECODED: Final = 128 * 1024
 """Bytes decoded on the event loop in one go: some 50 us."""
@@ -59,18 +59,16 @@ def encoded(pieces: Sequence[Bytes], level: int) -> bytes:
     return encoder.compress(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
-def decoded(pieces: Sequence[Bytes], content: int | None, limits: Limits, number: int) -> bytes:
+def decoded(pieces: Sequence[Bytes], content: int, limits: Limits, number: int) -> bytes:
     """The ``content`` bytes of data frame ``number``, or CorruptFrameError.
 
     The header is read first: one-shot decoders allocate whatever it declares, also beyond a
     maximum that they were given."""
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     header = parse_frame_header(data, limits)
-    if content is None:
-        content = header.content
     if header.content != content:
         raise CorruptFrameError(
-            f"data frame {number} declares {header.content} bytes, the seek table {content}"
+            f"data frame {number} declares {header.content} bytes in place of {content}"
         )
     if len(data) > frame_bound(content):
         raise CorruptFrameError(f"data frame {number} is longer than what it holds")

@@ -77,7 +77,7 @@ def _check_digest(found: str | None, info: Info) -> None:
 # -- small and whole ---------------------------------------------------------------------
 
 
-def unpacked_whole(data: Bytes, limits: Limits, recorded: str | None) -> bytes | None:
+def unpacked_whole(data: bytes | memoryview, limits: Limits, recorded: str | None) -> bytes | None:
     """A small object of one data frame, checked in full. None: read it the long way, which
     also says what is wrong with it."""
     info = parse_end(data)

@@ -24,6 +24,9 @@ DECODING: Final = CORES + 2
 BUDGET: Final = max(32, 2 * CORES) << 20
 """Logical bytes under way in one stream, and one frame more: the largest frames have 16 MiB."""
 
+TURN: Final = 4 << 20
+"""Logical bytes after which the loop gets a turn: some 10 ms of encoding on it."""
+
 
 async def ordered(
     jobs: AsyncGenerator[tuple[int, Callable[[], T]], None], most: int, inline: int
@@ -34,10 +37,14 @@ async def ordered(
     A job is pure work on memory: one that runs when this is closed ends in milliseconds and
     touches nothing, so it is not waited for."""
     waiting: deque[tuple[int, Future[T]]] = deque()
-    under_way = 0
+    under_way = since = 0
     try:
         async with aclosing(jobs):
             async for size, job in jobs:
+                since += size
+                if since >= TURN:  # when neither source nor pool makes us wait, others do
+                    since = 0
+                    await asyncio.sleep(0)
                 if size <= inline and not waiting:
                     yield job()
                     continue
