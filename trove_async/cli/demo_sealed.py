@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import trove_async as trove
-from trove_async import Driver, GetOptions, RawObject
+from trove_async import Driver, GetOptions, Middleware, RawObject
 from trove_async.cli.demo_report import Report
 from trove_async.cli.files import Found
 from trove_async.cli.run import reason
@@ -50,7 +50,7 @@ async def sealed_tour(driver: Driver, report: Report, files: Sequence[Found]) ->
     if not source.size:
         return
     counting = Counting(driver)
-    layers = [Compress(), Encrypt(Keyring.generate())]
+    layers: list[Middleware] = [Compress(), Encrypt(Keyring.generate())]
     async with trove.open(counting, default_bucket=BUCKET, middleware=layers) as store:
         await store.create_bucket(BUCKET)
         with report.step("seal", 1) as step:

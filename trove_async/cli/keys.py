@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import trove_async as trove
 from trove_async.cli import show
-from trove_async.cli.address import UsageError, locate
+from trove_async.cli.address import Place, UsageError, locate
 from trove_async.cli.layers import PASSPHRASE, EncryptKey, Layers, keyring_at
 from trove_async.cli.run import FAILED, OK, exit_code, reason
 
+if TYPE_CHECKING:
+    from trove_async.middleware import Keyring
+
 __all__ = ["app"]
+
+_MOST_SHOWN = 10
 
 app = typer.Typer(
     help=f"""Keyrings: files of named keys that encrypt the keys of objects.
@@ -75,7 +80,7 @@ def rotate(file: File, name: Id = None, debug: Debug = False) -> None:
         after = keyring.rotate(name)
         keyring.to_file(file, passphrase=_passphrase(needed=sealed) if sealed else None)
         show.line(f"{file}: key {after} (active), {before} still decrypts")
-        show.line("next: `trove keys rewrap STORE BUCKET` moves what is stored to the new key")
+        show.line(f"next, for what is stored: trove keys rewrap STORE BUCKET --encrypt-key {file}")
 
     _leave(work, debug=debug)
 
@@ -89,3 +94,76 @@ def ls(file: File, debug: Debug = False) -> None:
             show.line(f"{state.value:>12}  {key_id}")
 
     _leave(work, debug=debug)
+
+
+@app.command("rewrap")
+def rewrap(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A DSN or a trove.toml.")],
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="BUCKET or BUCKET/PREFIX.")] = "",
+    bucket: Annotated[str | None, typer.Option("--bucket", "-b")] = None,
+    encrypt_key: EncryptKey = None,
+    to: Annotated[str | None, typer.Option(metavar="ID", help="Default: the active key.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then prove that no object needs another key.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Move what is stored to the active key of the keyring. Bodies are not touched.
+
+    What is done is skipped, so a run that broke is finished by running it again. With --verify
+    the exit code is 1 while any object under PATH still needs one of the other keys."""
+
+    async def opened() -> int:
+        if encrypt_key is None:
+            raise UsageError("rewrap needs --encrypt-key")
+        keyring = keyring_at(encrypt_key)
+        layers = Layers(encrypt_key=encrypt_key, allow_plain=True)
+        async with trove.open(store, middleware=layers.middleware()) as handle:
+            place = locate(handle, path, bucket)
+            if not place.bucket:
+                raise UsageError("rewrap needs a bucket")
+            return await _rewrapped(handle, place, keyring, to, verify=verify, as_json=as_json)
+
+    raise typer.Exit(exit_code(opened, debug=debug))
+
+
+async def _rewrapped(
+    store: trove.Trove,
+    place: Place,
+    keyring: Keyring,
+    to: str | None,
+    *,
+    verify: bool,
+    as_json: bool,
+) -> int:
+    from trove_async.middleware.encrypt import rewrap_bucket, verify_retired
+
+    report = await rewrap_bucket(store, place.bucket, prefix=place.key, to=to)
+    for key, error in report.failed:
+        show.complain(f"{place.bucket}/{key}: {reason(error)}")
+    record: dict[str, object] = {
+        "rewrapped": report.rewrapped,
+        "skipped": report.skipped,
+        "plain": report.plain,
+        "failed": len(report.failed),
+    }
+    wanted = keyring.active if to is None else to
+    needed: dict[str, int] = {}
+    if verify:
+        for key_id in (name for name in keyring if name != wanted and name in keyring):
+            found = await verify_retired(store, place.bucket, key_id, prefix=place.key)
+            needed[key_id] = len(found.dependent)
+            for key, error in found.dependent[:_MOST_SHOWN]:
+                show.complain(f"{place.bucket}/{key} needs {key_id}: {reason(error)}")
+        record["needed"] = needed
+    if as_json:
+        show.json_line(record)
+    else:
+        show.line(
+            f"{report.rewrapped:,} rewrapped to {wanted}, {report.skipped:,} were already, "
+            f"{report.plain:,} are not encrypted, {len(report.failed):,} failed"
+        )
+        for key_id, count in needed.items():
+            show.line(f"{key_id}: {f'{count:,} objects need it' if count else 'no longer needed'}")
+    return FAILED if report.failed or any(needed.values()) else OK
