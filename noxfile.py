@@ -19,6 +19,10 @@ STACKS = {
     "seekable": "tests.conformance.stacks:xor",
     "stream": "tests.conformance.stacks:flip",
     "both": "tests.conformance.stacks:both",
+    "compress": "compress",
+    "encrypt": "encrypt",
+    "compress+encrypt": "compress+encrypt",
+    "compress+bound": "compress+bound",
 }
 
 
@@ -116,3 +120,11 @@ def faults(session: nox.Session) -> None:
         session.warn("no strace here: its sweep will be skipped")
     chosen = ("-q", "-m", marker, "--timeout=1800", "tests/faults", *arguments)
     python(session, "-m", "pytest", *chosen)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """A million broken inputs for each reader of bytes that anybody may have made; arguments
+    go to tests.fuzz.run: ``nox -s fuzz -- --count 10000 encrypted``."""
+    install(session)
+    python(session, "-m", "tests.fuzz.run", *session.posargs)
