@@ -66,6 +66,11 @@ HOMES = {
     "blake3": {"checksum"},
     "xxhash": {"checksum"},
     "watchfiles": {"drivers.local"},
+    "aioboto3": {"drivers.s3"},
+    "aiobotocore": {"drivers.s3"},
+    "botocore": {"drivers.s3"},
+    "yarl": {"drivers.s3"},
+    "aiohttp": {"drivers.s3", "drivers.gcs"},  # both SDKs stand on it
     "zstandard": {"middleware.compress"},
     "typer": {"cli"},
     "rich": {"cli"},

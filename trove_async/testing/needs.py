@@ -68,7 +68,8 @@ def unmet(need: str, driver: Driver) -> str | None:
 
     Beside the names above, attributes a driver may have: ``sibling`` (a method that gives a
     second client of the same storage), ``dsn`` (a connection string that a child process can
-    open); and ``on_storage``, which an attribute ``in_memory = True`` denies."""
+    open); ``on_storage``, which an attribute ``in_memory = True`` denies; and
+    ``keeps_versions``, which an attribute of that name denies when it is False."""
     protocol = CAPABILITIES.get(need)
     if protocol is not None:
         found = capability(driver, protocol) is not None
@@ -76,6 +77,9 @@ def unmet(need: str, driver: Driver) -> str | None:
     if need == "on_storage":
         held = getattr(driver, "in_memory", False)
         return "driver keeps objects in this process's memory" if held else None
+    if need == "keeps_versions":
+        keeps = getattr(driver, "keeps_versions", True)
+        return None if keeps else "fresh buckets of this driver keep no versions"
     if need in ("sibling", "dsn"):
         found = getattr(driver, need, None) is not None
         return None if found else f"driver has no {need}"

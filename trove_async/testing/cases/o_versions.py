@@ -14,7 +14,7 @@ from trove_async.model import LifecycleRule, VersionInfo
 from trove_async.testing.case import case
 from trove_async.testing.harness import Harness
 
-VERSIONING = ["versioning"]
+VERSIONING = ["versioning", "keeps_versions"]
 LIFECYCLE = ["lifecycle"]
 
 

@@ -1,0 +1,88 @@
+"""Factories of S3 drivers. Fresh storage is another server than that of the call before: two
+of each kind take turns, and the cases' buckets have random names."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
+from itertools import cycle
+from typing import Any, Self
+
+from tests.servers.s3 import KEY, SECRET, Server, running_moto, running_rclone
+from trove_async import Driver
+from trove_async.drivers.s3 import S3Config, S3Driver
+
+_TURNS = 2
+_stack = ExitStack()
+atexit.register(_stack.close)
+
+
+class Tested(S3Driver):
+    """With what only cases need: a second client, and a connection string."""
+
+    dsn = ""
+
+    def sibling(self) -> Self:
+        other = type(self)(self.config)
+        other.dsn = self.dsn
+        return other
+
+
+class Plain(Tested):
+    """moto tells no event when a delete makes a marker, so versions and events are proved
+    apart."""
+
+
+class Versioned(Tested):
+    watch: Any = None
+
+
+@cache
+def _servers(running: Callable[[], AbstractContextManager[Server]]) -> Iterator[Server]:
+    return cycle([_stack.enter_context(running()) for _ in range(_TURNS)])
+
+
+def _driver(
+    kind: type[Tested],
+    running: Callable[[], AbstractContextManager[Server]],
+    *,
+    versioning: bool = False,
+    direct: bool = True,
+) -> Driver:
+    server = next(_servers(running))
+    driver = kind(
+        S3Config(
+            endpoint=server.endpoint,
+            region="us-east-1",
+            key=KEY,
+            secret=SECRET,
+            versioning=versioning,
+            direct=direct,
+        )
+    )
+    flags = {"versioning": str(versioning).lower(), "direct": str(direct).lower()}
+    driver.dsn = server.dsn(**flags)
+    return driver
+
+
+def moto() -> Driver:
+    return _driver(Plain, running_moto)
+
+
+def moto_versioned() -> Driver:
+    return _driver(Versioned, running_moto, versioning=True)
+
+
+def moto_sdk() -> Driver:
+    """Every request through aioboto3."""
+    return _driver(Plain, running_moto, direct=False)
+
+
+def rclone() -> Driver:
+    return _driver(Tested, running_rclone)
+
+
+def rclone_sdk() -> Driver:
+    return _driver(Tested, running_rclone, direct=False)

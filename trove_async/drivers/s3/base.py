@@ -1,0 +1,245 @@
+"""What every verb of the S3 driver stands on: opening, closing, and the two ways to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import urllib.request
+from typing import Final, Protocol
+
+import aiohttp
+
+from trove_async.driver import Features, VersioningDriver
+from trove_async.driver.capabilities import (
+    LifecycleDriver,
+    NotificationDriver,
+    TaggingDriver,
+)
+from trove_async.drivers.s3.addressing import Address
+from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
+from trove_async.drivers.s3.direct import Direct
+from trove_async.drivers.s3.sdk import Connection, Control, SdkPlane, connect, is_by_path
+from trove_async.drivers.s3.server import AWS, Server, recognised
+from trove_async.drivers.s3.wire import Plane
+from trove_async.errors import (
+    DriverClosedError,
+    InvalidInputError,
+    TroveError,
+    UnsupportedError,
+    WrongLoopError,
+)
+
+__all__ = ["Opened", "S3Base", "quoted"]
+
+_BUFFER: Final = 512 * 1024  # bytes of a body that are read ahead of its consumer
+_MAX_METADATA: Final = 2048
+_NATIVE: Final = frozenset({"copy", "delete_many"})
+
+
+def quoted(etag: str) -> str:
+    """As If-Match wants it. InvalidInputError for what no etag can be."""
+    if etag == "*":
+        return etag
+    if not etag.isascii() or not etag.isprintable() or '"' in etag:
+        raise InvalidInputError("not an etag")
+    return f'"{etag}"'
+
+
+class Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+class Opened:
+    """Everything that exists while the driver is open."""
+
+    __slots__ = (
+        "address",
+        "configuring",
+        "connection",
+        "control",
+        "loop",
+        "pid",
+        "plane",
+        "server",
+        "watches",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        control: Control,
+        plane: Plane,
+        address: Address,
+        server: Server,
+    ) -> None:
+        self.connection = connection
+        self.control = control
+        self.plane = plane
+        self.address = address
+        self.server = server
+        self.loop = asyncio.get_running_loop()
+        self.pid = os.getpid()
+        self.watches: list[Closable] = []
+        self.configuring = asyncio.Lock()
+
+
+class S3Base:
+    name: Final = "s3"
+
+    def __init__(self, config: S3Config) -> None:
+        self.config = config
+        self._opened: Opened | None = None
+        self._features = self._features_of(AWS)
+
+    @property
+    def features(self) -> Features:
+        """Of AWS; once open, of the server that was found."""
+        return self._features
+
+    def _features_of(self, server: Server) -> Features:
+        wanted = self.config.conditional
+        conditional = server.conditional if wanted is None else wanted
+        return Features(
+            flat_keys=not server.has_folders,
+            conditional=frozenset({"create", "match"} if conditional else ()),
+            min_part_size=LEAST_PART,
+            max_part_size=MOST_PART,
+            max_parts=MOST_PARTS,
+            max_metadata=_MAX_METADATA,
+            native=_NATIVE,
+        )
+
+    def __repr__(self) -> str:
+        where = self.config.endpoint or "AWS"
+        return f"<{type(self).__name__} at {where}{'' if self._opened else ', not open'}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a driver is not pickled; open it again from its DSN")
+
+    async def open(self) -> None:
+        """Loads the SDK's models, finds credentials; a compatible server is asked once what it
+        is. A server that cannot be reached is noticed by the first verb."""
+        if self._opened is not None:
+            self._now()
+            return
+        connection, control = await connect(self.config)
+        session: aiohttp.ClientSession | None = None
+        try:
+            address = self._address(connection, connection.region)
+            if self.config.direct:
+                session = self._session()
+                plane: Plane = Direct(
+                    session,
+                    self.config,
+                    lambda region: self._address(connection, region),
+                    connection.region,
+                    connection.ring,
+                    connection.limiter,
+                )
+            else:
+                plane = SdkPlane(control)
+            server = await self._server(connection, control)
+        except BaseException:
+            if session is not None:
+                await session.close()
+            await connection.close()
+            raise
+        self._opened = Opened(connection, control, plane, address, server)
+        self._features = self._features_of(server)
+        self._withhold(server)
+
+    async def _server(self, connection: Connection, control: Control) -> Server:
+        if self.config.endpoint is None:
+            return AWS
+        try:
+            answer = await control("list_buckets")
+        except TroveError:
+            return Server("the server", events=self.config.queue is not None)
+        server = recognised(answer["ResponseMetadata"]["HTTPHeaders"])
+        if server.has_folders:
+            return server
+        has_events = self.config.queue is not None or await self._serves_queues(connection)
+        return Server(server.name, events=has_events)
+
+    async def _serves_queues(self, connection: Connection) -> bool:
+        queues = Control(await connection.shared_client("sqs"), connection.ring, connection.limiter)
+        try:
+            answer = await queues("list_queues", QueueNamePrefix="trove-", MaxResults=1)
+        except TroveError:
+            return False
+        return bool(answer["ResponseMetadata"]["HTTPStatusCode"] == 200)
+
+    def _withhold(self, server: Server) -> None:
+        """A method that is None does not count for a capability."""
+        for protocol, is_there in (
+            (VersioningDriver, server.versions),
+            (LifecycleDriver, server.lifecycle),
+            (TaggingDriver, server.tags),
+            (NotificationDriver, server.events),
+        ):
+            for method in [m for m in vars(protocol) if not m.startswith("_")]:
+                if is_there:
+                    if vars(self).get(method, self) is None:
+                        del vars(self)[method]
+                else:
+                    vars(self)[method] = None
+
+    def _address(self, connection: Connection, region: str) -> Address:
+        endpoint = connection.endpoint.replace(connection.region, region)
+        if self.config.endpoint is None and self.config.accelerated:
+            endpoint = "https://s3-accelerate.amazonaws.com"
+        return Address(endpoint, path_style=is_by_path(self.config))
+
+    def _session(self) -> aiohttp.ClientSession:
+        config = self.config
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=config.connections, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=config.connect_timeout, sock_read=config.read_timeout
+            ),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,  # stored bytes are stored bytes
+            read_bufsize=_BUFFER,
+            trust_env=bool(urllib.request.getproxies()),
+        )
+        # A condition that our own first request met must not be asked again in silence.
+        session._retry_connection = False
+        return session
+
+    async def close(self) -> None:
+        """Ends watches and drops connections. What is under way says DriverClosedError."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        try:
+            for watch in list(opened.watches):
+                await watch.aclose()
+        finally:
+            try:
+                await opened.plane.close()
+            finally:
+                await opened.connection.close()
+
+    async def ping(self) -> None:
+        """UnavailableError and its kin when the server cannot be reached."""
+        opened = self._now()
+        try:
+            await opened.control("list_buckets", MaxBuckets=1)
+        except TroveError as exc:
+            if exc.http_status not in (403, 400, 501):  # it answers, which is what was asked
+                raise
+
+    def _now(self) -> Opened:
+        opened = self._opened
+        if opened is None:
+            raise DriverClosedError("the driver is not open", backend="s3")
+        if opened.pid != os.getpid():
+            raise WrongLoopError("opened in another process, before a fork", backend="s3")
+        if asyncio.get_running_loop() is not opened.loop:
+            raise WrongLoopError("opened in another event loop", backend="s3")
+        return opened
+
+    def _need(self, condition: str, asked: object) -> None:
+        if asked is not None and condition not in self._features.conditional:
+            raise UnsupportedError("this server ignores preconditions", backend="s3")

@@ -1,0 +1,140 @@
+"""Bodies over aiohttp, both ways, and what aiohttp's errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+import aiohttp
+from aiohttp import payload
+from aiohttp.abc import AbstractStreamWriter
+from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+from trove_async.driver.base import Bytes
+from trove_async.drivers.s3.faults import secretless
+from trove_async.drivers.s3.wire import Request
+from trove_async.errors import (
+    BackendError,
+    DriverClosedError,
+    InvalidInputError,
+    OperationTimeoutError,
+    TroveError,
+    UnavailableError,
+)
+
+__all__ = ["Download", "Payload", "bounded_read", "translated"]
+
+_SLICE: Final = 256 * 1024
+
+
+class Payload(payload.Payload):
+    """Pieces as one body, written in slices so that nothing is copied as a whole. Each slice
+    that the network takes is progress; after the last one the read timeout counts."""
+
+    def __init__(self, pieces: Sequence[Bytes], size: int) -> None:
+        super().__init__(pieces)
+        self._pieces = pieces
+        self._length = size
+        self._scope: asyncio.Timeout | None = None
+        self._idle = 0.0
+
+    def watch(self, scope: asyncio.Timeout, idle: float) -> None:
+        self._scope, self._idle = scope, idle
+
+    @property
+    def size(self) -> int:
+        return self._length
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a body of bytes")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        scope = self._scope
+        now = asyncio.get_running_loop().time
+        for piece in self._pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), _SLICE):
+                await writer.write(view[start : start + _SLICE])
+                if scope is not None and not scope.expired():
+                    scope.reschedule(now() + self._idle)
+        if scope is not None and not scope.expired():
+            scope.reschedule(None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        await self.write(writer)
+
+
+class Download:
+    """The body of a GetObject as it comes; its connection goes back at the end."""
+
+    __slots__ = ("_content", "_request", "_response", "headers")
+
+    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
+        self._response: aiohttp.ClientResponse | None = response
+        self._content = response.content
+        self._request = request
+        self.headers: Mapping[str, str] = response.headers
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        response = self._response
+        if response is None:
+            raise StopAsyncIteration
+        try:
+            chunk = await self._content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+            await self.aclose()
+            raise translated(exc, self._request, response.host) from exc
+        if not chunk:
+            self._response = None
+            response.release()
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """What has not been read is not waited for: the connection is dropped then."""
+        response, self._response = self._response, None
+        if response is not None:
+            if self._content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+
+async def bounded_read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The whole body; BackendError past ``most`` bytes."""
+    content = response.content
+    data = await content.readany()
+    if content.at_eof():
+        return data
+    pieces = [data]
+    length = len(data)
+    while piece := await content.readany():
+        length += len(piece)
+        if length > most:
+            response.close()
+            raise BackendError(f"an answer of more than {most} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def translated(exc: Exception, request: Request, host: str) -> TroveError:
+    """To be raised from ``exc``."""
+    where = {"bucket": request.bucket or None, "key": request.key or None}
+    if isinstance(exc, TimeoutError):
+        return OperationTimeoutError(f"{host} does not answer", **where)
+    if isinstance(exc, aiohttp.ClientSSLError):
+        return BackendError(f"no secure connection to {host}", **where)
+    if isinstance(exc, aiohttp.InvalidURL):
+        return InvalidInputError("this cannot be a URL", **where)
+    if isinstance(exc, aiohttp.ClientError | BotoCoreError | OSError):
+        about = secretless(str(exc))[:200]
+        return UnavailableError(f"the connection to {host} failed: {about}", **where)
+    if isinstance(exc, RuntimeError) and "closed" in str(exc).lower():
+        return DriverClosedError("the driver was closed", **where)
+    raise exc

@@ -1,0 +1,227 @@
+"""Puts: a body inside one part is a single PUT, anything longer a multipart upload."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+from urllib.parse import urlencode
+
+from trove_async._chunks import OneChunk
+from trove_async._threads import cpu_pool
+from trove_async.driver import Chunks, PutOptions
+from trove_async.drivers.s3.base import Opened, S3Base, quoted
+from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, S3Config
+from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
+from trove_async.drivers.s3.supply import Part, Sums, Supply, md5_of
+from trove_async.drivers.s3.wire import Request
+from trove_async.errors import (
+    InvalidInputError,
+    PreconditionFailedError,
+    TrailingDataError,
+    TroveError,
+    TruncatedError,
+    UnsupportedError,
+    UploadIntegrityError,
+)
+from trove_async.model import ObjectInfo
+
+__all__ = [
+    "Writes",
+    "base64_crc",
+    "check_size",
+    "put_headers",
+    "sent_part",
+    "tried",
+    "write_conditions",
+]
+
+T = TypeVar("T")
+_INLINE: Final = 256 * 1024  # bytes summed on the event loop
+_MD5: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_TRIES: Final = 3
+_PAUSE: Final = 0.1
+
+
+def put_headers(config: S3Config, options: PutOptions) -> dict[str, str]:
+    """All of a put but its metadata."""
+    headers = {"content-type": options.content_type}
+    if options.tags:
+        headers["x-amz-tagging"] = urlencode(options.tags)
+    if options.storage_class is not None:
+        headers["x-amz-storage-class"] = options.storage_class
+    if config.sse is not None:
+        headers["x-amz-server-side-encryption"] = config.sse
+        if config.kms_key is not None:
+            headers["x-amz-server-side-encryption-aws-kms-key-id"] = config.kms_key
+    return headers
+
+
+def write_conditions(options: PutOptions) -> dict[str, str]:
+    headers = {}
+    try:
+        if options.if_match is not None:
+            headers["if-match"] = quoted(options.if_match)
+    except InvalidInputError as exc:
+        raise PreconditionFailedError("no object has such an etag") from exc
+    if options.if_none_match is not None:
+        if options.if_none_match != "*":
+            raise UnsupportedError('S3 knows only if_none_match="*" for writes')
+        headers["if-none-match"] = "*"
+    return headers
+
+
+def base64_crc(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+async def sums_of(part: Part, *, with_sha256: bool) -> Sums:
+    if part.size <= _INLINE:
+        return Sums.of(part, with_sha256=with_sha256)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(cpu_pool(), lambda: Sums.of(part, with_sha256=with_sha256))
+
+
+async def tried(work: Callable[[], Awaitable[T]], tries: int = _TRIES) -> T:
+    """Again, what may succeed later and the store cannot repeat: the body is gone by then."""
+    for attempt in range(1, tries):
+        try:
+            return await work()
+        except TroveError as exc:
+            if not exc.retryable:
+                raise
+            wait = getattr(exc, "retry_after", None)
+        await asyncio.sleep(min(wait or _PAUSE * attempt, 5.0))
+    return await work()
+
+
+async def compare(headers: Mapping[str, str], part: Part, sums: Sums) -> None:
+    """What the server says it got, against what was sent: its CRC32, else an etag that is an
+    MD5 (RFC 1321 hex; under KMS it is none). UploadIntegrityError."""
+    theirs = headers.get("x-amz-checksum-crc32")
+    if theirs is not None:
+        if theirs != base64_crc(sums.crc):
+            raise UploadIntegrityError("the server got other bytes than were sent")
+        return
+    encryption = headers.get("x-amz-server-side-encryption", "")
+    etag = unquoted(headers.get("etag"))
+    if encryption in ("", "AES256") and _MD5.fullmatch(etag):
+        if part.size <= _INLINE:
+            ours = md5_of(part)
+        else:
+            ours = await asyncio.get_running_loop().run_in_executor(cpu_pool(), md5_of, part)
+        if etag != ours:
+            raise UploadIntegrityError("the server got other bytes than were sent")
+
+
+async def sent_part(
+    opened: Opened, bucket: str, key: str, upload_id: str, number: int, part: Part, crc: bool
+) -> tuple[str, Sums]:
+    """(etag, sums) of one part that the server has."""
+    sums = await sums_of(part, with_sha256=opened.plane.wants_digest)
+    headers = {"x-amz-checksum-crc32": base64_crc(sums.crc)} if crc else {}
+    query = {"partNumber": str(number), "uploadId": upload_id}
+    request = Request(
+        "UploadPart", bucket, key, query, headers, part.pieces, part.size, sums.sha256
+    )
+    answer = await opened.plane.send(request)
+    await compare(answer.headers, part, sums)
+    etag = unquoted(answer.headers.get("etag"))
+    if not etag:
+        raise UploadIntegrityError("a part was answered without its etag")
+    return etag, sums
+
+
+class Writes(S3Base):
+    async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
+        """Memory: the parts on their way and the one that is being filled."""
+        opened = self._now()
+        opened.server.check_key(key)
+        self._check_write(opened, options)
+        size = options.size
+        part_size = self._part_size(options)
+        if type(body) is OneChunk and size is not None and size <= part_size:
+            whole = body.whole(size)
+            if whole is not None:
+                part = Part([whole] if whole else [], size, True)
+                return await self._single(opened, bucket, key, part, options)
+        supply = Supply(body)
+        first = await supply.take(part_size)
+        if not first.is_last:
+            return await self._parted(opened, bucket, key, supply, first, options)
+        check_size(first.size, options.size)
+        replayable = options.if_match is None and options.if_none_match is None
+        return await tried(
+            lambda: self._single(opened, bucket, key, first, options),
+            _TRIES if replayable else 1,
+        )
+
+    def _check_write(self, opened: Opened, options: PutOptions) -> None:
+        self._need("match", options.if_match)
+        self._need("create", options.if_none_match)
+        if options.tags and not opened.server.tags:
+            raise UnsupportedError("this server keeps no tags", backend="s3")
+
+    def _part_size(self, options: PutOptions) -> int:
+        """Large enough that what is known to come fits into 10,000 parts."""
+        wanted = max(LEAST_PART, options.part_size or self.config.part_size)
+        if options.size is not None:
+            wanted = max(wanted, -(-options.size // 10_000))
+        if wanted > MOST_PART:
+            raise InvalidInputError("S3 takes objects of up to 10,000 parts of 5 GiB")
+        return wanted
+
+    async def _single(
+        self, opened: Opened, bucket: str, key: str, part: Part, options: PutOptions
+    ) -> ObjectInfo:
+        metadata = dict(options.metadata)
+        if options.late is not None:
+            metadata.update(options.late())
+        headers = put_headers(self.config, options)
+        meta_headers(metadata, headers)
+        headers.update(write_conditions(options))
+        sums = await sums_of(part, with_sha256=opened.plane.wants_digest)
+        sends_crc = self.config.checksum == "when_supported"
+        if sends_crc:
+            headers["x-amz-checksum-crc32"] = base64_crc(sums.crc)
+        pieces, digest = part.pieces, sums.sha256
+        request = Request("PutObject", bucket, key, {}, headers, pieces, part.size, digest)
+        answer = await opened.plane.send(request)
+        said = answer.headers
+        await compare(said, part, sums)
+        etag = unquoted(said.get("etag"))
+        if not etag:
+            raise UploadIntegrityError("the put was answered without an etag")
+        version = said.get("x-amz-version-id")
+        return ObjectInfo(
+            key,
+            part.size,
+            part.size,
+            options.content_type,
+            etag,
+            http_time(said.get("last-modified") or said.get("date")),
+            metadata,
+            f"crc32:{sums.crc:08x}" if "x-amz-checksum-crc32" in said else None,
+            None if version in (None, "null") else version,
+            None if options.storage_class == "STANDARD" else options.storage_class,
+            None,
+        )
+
+    async def _parted(
+        self,
+        opened: Opened,
+        bucket: str,
+        key: str,
+        supply: Supply,
+        first: Part,
+        options: PutOptions,
+    ) -> ObjectInfo:
+        raise NotImplementedError
+
+
+def check_size(size: int, declared: int | None) -> None:
+    if declared is not None and size != declared:
+        kind = TruncatedError if size < declared else TrailingDataError
+        raise kind(f"the body has {size} bytes, {declared} were declared")
