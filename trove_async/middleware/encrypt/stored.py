@@ -179,13 +179,18 @@ def _encodings(info: ObjectInfo) -> tuple[str, ...] | None:
 
 def layer_of(store: Store, context: Context) -> Encrypt:
     """The encryption registered for the object, as reads choose it: one whose scope matches,
-    else any."""
-    layers = [r for r in store.registrations() if isinstance(r.middleware, Encrypt)]
-    matching = [r for r in layers if r.scope.matches(context)]
-    for registration in matching or layers:
+    else any; the outer one of an object that is encrypted twice."""
+    layers: list[Encrypt] = []
+    matching: list[Encrypt] = []
+    for registration in store.registrations():
         if isinstance(registration.middleware, Encrypt):
-            return registration.middleware
-    raise InvalidConfigError("no Encrypt layer is registered with the store, so there are no keys")
+            layers.append(registration.middleware)
+            if registration.scope.matches(context):
+                matching.append(registration.middleware)
+    choice = matching or layers
+    if not choice:
+        raise InvalidConfigError("no Encrypt layer is registered with the store: there are no keys")
+    return choice[min(context.applied.count(ENCODING), len(choice)) - 1]
 
 
 async def walk(
