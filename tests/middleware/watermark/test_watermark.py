@@ -341,20 +341,35 @@ class _Looked:
 
     def read(self, start: int, stop: int) -> Chunks:
         self.opened += 1
-        return self._read(start, stop, self.opened - 1)
+        return _Read(self, self._read(start, stop, self.opened - 1))
 
     async def _read(self, start: int, stop: int, number: int) -> AsyncGenerator[bytes, None]:
-        try:
-            middle = (start + stop) // 2
-            yield self._data[start:middle]
-            if number == self._at:
-                self.waiting.set()
-                if self._error is not None:
-                    raise self._error
-                await asyncio.Event().wait()
-            yield self._data[middle:stop]
-        finally:
-            self.closed += 1
+        middle = (start + stop) // 2
+        yield self._data[start:middle]
+        if number == self._at:
+            self.waiting.set()
+            if self._error is not None:
+                raise self._error
+            await asyncio.Event().wait()
+        yield self._data[middle:stop]
+
+
+class _Read:
+    """One read of a `_Looked` body, which counts its closing."""
+
+    def __init__(self, body: _Looked, chunks: AsyncGenerator[bytes, None]) -> None:
+        self._body = body
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        return self._chunks
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        self._body.closed += 1
+        await self._chunks.aclose()
 
 
 def _context(content_type: str = "application/pdf") -> Context:

@@ -12,13 +12,14 @@ import struct
 from dataclasses import dataclass
 
 from trove_async.middleware.base import Edit
+from trove_async.middleware.watermark.pdf_information import information
 from trove_async.middleware.watermark.pdf_syntax import (
     Dictionary,
     parse_dictionary,
     spelled,
     string,
 )
-from trove_async.middleware.watermark.pdf_xref import Section, Sections, information
+from trove_async.middleware.watermark.pdf_xref import Section, Sections
 from trove_async.middleware.watermark.spans import Look, Place, Spans, Unfit
 from trove_async.middleware.watermark.text import encoded
 
@@ -156,11 +157,11 @@ def _behind(spans: Spans, sections: Sections, newest: Section, previous: int) ->
         reference = None
     fresh = count = trailer.number(b"Size")
     if reference is None or is_stream:
-        # Some documents give a count that is too small, which readers forgive; qpdf takes an
-        # object whose number is above a third of the file's bytes for damage.
+        # Some documents give a count that is too small, which readers forgive. Numbers above
+        # a third of the file's bytes are damage, and what has one is ignored (so does qpdf).
         every = yield from sections.all()
-        end = max(section.end for section in every)
-        fresh = max(count, end) if count <= spans.size // 3 else end
+        ends = [count, *(end for section in every for end in section.ends)]
+        fresh = max([end for end in ends if end <= spans.size // 3] or ends)
     number, generation = reference if reference is not None else (fresh, 0)
     highest = max(number, fresh, count)
     if min(number, fresh, count) < 1 or highest > _MOST_NUMBER or generation > 65535:

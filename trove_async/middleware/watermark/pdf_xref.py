@@ -8,9 +8,9 @@ is inflated.
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass, field
 
+from trove_async.middleware.watermark.pdf_objects import inflated, is_deflated, object_at, only
 from trove_async.middleware.watermark.pdf_syntax import (
     Dictionary,
     dictionary,
@@ -18,28 +18,20 @@ from trove_async.middleware.watermark.pdf_syntax import (
     skip_space,
     small,
 )
-from trove_async.middleware.watermark.spans import PAGE, Look, Spans, Unfit
+from trove_async.middleware.watermark.spans import Look, Spans, Unfit
 
-__all__ = ["Section", "Sections", "information"]
+__all__ = ["Entry", "Section", "Sections"]
 
 MOST_RANGES = 4096
-MOST_BEFORE = 1024 * 1024
-"""Bytes of an object stream before the end of the document information; a fourth of it may
-be the information itself."""
-MOST_PAIRS = 65536
-"""Bytes of an object stream before its first object."""
 _LINE = 20
 _HEADER = re.compile(rb"([0-9]{1,10}) +([0-9]{1,10})(?:[ \t]*(?:\r\n|\r|\n))[\x00\t\n\x0c\r ]*")
 _ENTRY = re.compile(rb"([0-9]{10}) ([0-9]{5}) ([nf])[ \r\n]{1,2}")
-_OBJECT = re.compile(rb"([0-9]{1,10})[\x00\t\n\x0c\r ]+([0-9]{1,5})[\x00\t\n\x0c\r ]+obj")
-_STREAM = re.compile(rb"stream(\r\n|\n)")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
     """One cross-reference section: what one save of the document wrote."""
 
-    at: int
     trailer: Dictionary
     ranges: list[tuple[int, int, int]]
     """First object, count, and of a table where its first line is, of a stream which row."""
@@ -48,10 +40,10 @@ class Section:
     """Of a hybrid file: the stream that holds what old readers must not see."""
 
     @property
-    def end(self) -> int:
-        """No object that it knows has this number or a higher one."""
-        own = max((first + count for first, count, _ in self.ranges), default=0)
-        return max([own, *(section.end for section in self.hidden)])
+    def ends(self) -> list[int]:
+        """Of each range, the lowest number above it."""
+        own = [first + count for first, count, _ in self.ranges]
+        return [end for section in self.hidden for end in section.ends] + own
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
     """Where one object is: in the file (``stream`` 0), or in an object stream."""
 
     offset: int
@@ -90,7 +82,8 @@ class Sections:
         self._seen.add(at)
         section = yield from _section(self._spans, at)
         self.known.append(section)
-        self._next = section.trailer.number(b"Prev") if _has(section.trailer, b"Prev") else None
+        previous = section.trailer.number(b"Prev") if _has(section.trailer, b"Prev") else 0
+        self._next = previous or None  # some write 0 where there is none
         return section
 
     def all(self) -> Look[list[Section]]:
@@ -98,7 +91,7 @@ class Sections:
             pass
         return self.known
 
-    def find(self, number: int) -> Look[_Entry | None]:
+    def find(self, number: int) -> Look[Entry | None]:
         """The newest entry of an object; None: there is none, or it is free."""
         position = 0
         while True:
@@ -109,7 +102,7 @@ class Sections:
             is_free = False
             for part in (section, *section.hidden):
                 found = yield from _entry(self._spans, part, number)
-                if isinstance(found, _Entry):
+                if isinstance(found, Entry):
                     return found
                 is_free = is_free or found
             if is_free:
@@ -125,7 +118,7 @@ def _section(spans: Spans, at: int, *, hidden: bool = False) -> Look[Section]:
     data = yield from spans.read(at, 64)
     begin = skip_space(data, 0)
     if data.startswith(b"xref", begin) and not hidden:
-        section = yield from _table(spans, at, at + begin + 4)
+        section = yield from _table(spans, at + begin + 4)
         if _has(section.trailer, b"XRefStm"):
             place = section.trailer.number(b"XRefStm")
             section.hidden.append((yield from _section(spans, place, hidden=True)))
@@ -137,7 +130,7 @@ def _section(spans: Spans, at: int, *, hidden: bool = False) -> Look[Section]:
     return section
 
 
-def _table(spans: Spans, start: int, at: int) -> Look[Section]:
+def _table(spans: Spans, at: int) -> Look[Section]:
     ranges: list[tuple[int, int, int]] = []
     while True:
         data = yield from spans.read(at, 128)
@@ -153,27 +146,11 @@ def _table(spans: Spans, start: int, at: int) -> Look[Section]:
     if not data.startswith(b"trailer", begin):
         raise Unfit("a PDF with a damaged cross-reference table")
     trailer = yield from dictionary(spans, at + begin + 7)
-    return Section(start, trailer, ranges)
-
-
-def _object(spans: Spans, at: int, number: int | None = None) -> Look[tuple[int, Dictionary, int]]:
-    """Number, dictionary and where the bytes of the stream begin (0: none) of the object there."""
-    data = yield from spans.read(at, 64)
-    found = _OBJECT.match(data, skip_space(data, 0))
-    if found is None or (number is not None and int(found[1]) != number):
-        raise Unfit("a PDF whose cross-references lead to something else")
-    value = yield from dictionary(spans, at + found.end())
-    data = yield from spans.read(value.end, 64)
-    begin = skip_space(data, 0)
-    if stream := _STREAM.match(data, begin):
-        return int(found[1]), value, value.end + stream.end()
-    if not data.startswith(b"endobj", begin):
-        raise Unfit("a PDF with a damaged object")
-    return int(found[1]), value, 0
+    return Section(trailer, ranges)
 
 
 def _stream(spans: Spans, at: int) -> Look[Section]:
-    _, trailer, data = yield from _object(spans, at)
+    _, trailer, data = yield from object_at(spans, at)
     if trailer.entries.get(b"Type") != b"/XRef" or not data:
         raise Unfit("a PDF whose last cross-references are not where it says")
     widths = [small(item) for item in _array(trailer, b"W")]
@@ -190,14 +167,9 @@ def _stream(spans: Spans, at: int) -> Look[Section]:
     for first, count in zip(index[::2], index[1::2], strict=True):
         ranges.append((first, count, row))
         row += count
-    deflated = _is_deflated(trailer)
-    rows = _Rows(
-        data,
-        (widths[0], widths[1], widths[2]),
-        deflated,
-        _is_predicted(spans, trailer, sum(widths)),
-    )
-    return Section(at, trailer, ranges, rows)
+    predicted = _is_predicted(spans, trailer, sum(widths))
+    shape = (widths[0], widths[1], widths[2])
+    return Section(trailer, ranges, _Rows(data, shape, is_deflated(trailer), predicted))
 
 
 def _array(value: Dictionary, name: bytes) -> list[bytes]:
@@ -207,22 +179,9 @@ def _array(value: Dictionary, name: bytes) -> list[bytes]:
     return written[1:-1].split()
 
 
-def _only(value: Dictionary, name: bytes) -> bytes:
-    """A value that may stand in an array of one."""
-    written = value.entries.get(name, b"null")
-    return written[1:-1].strip() if written.startswith(b"[") else written
-
-
-def _is_deflated(value: Dictionary) -> bool:
-    filters = _only(value, b"Filter")
-    if filters not in (b"/FlateDecode", b"null", b""):
-        raise Unfit("a PDF with a filter of its own choice where none is usual")
-    return filters == b"/FlateDecode"
-
-
 def _is_predicted(spans: Spans, value: Dictionary, columns: int) -> bool:
     """With the PNG predictors (7.4.4.4), one tag byte before each row of ``columns`` bytes."""
-    written = _only(value, b"DecodeParms")
+    written = only(value, b"DecodeParms")
     if written in (b"null", b""):
         return False
     parameters = parse_dictionary(spans, written + b" ").entries
@@ -239,7 +198,7 @@ def _is_predicted(spans: Spans, value: Dictionary, columns: int) -> bool:
 # -- one entry ---------------------------------------------------------------------------
 
 
-def _entry(spans: Spans, section: Section, number: int) -> Look[_Entry | bool]:
+def _entry(spans: Spans, section: Section, number: int) -> Look[Entry | bool]:
     """The entry of an object; True: it is free, False: the section does not say."""
     for first, count, begin in section.ranges:
         if first <= number < first + count:
@@ -249,19 +208,19 @@ def _entry(spans: Spans, section: Section, number: int) -> Look[_Entry | bool]:
     return False
 
 
-def _line(spans: Spans, at: int) -> Look[_Entry | bool]:
+def _line(spans: Spans, at: int) -> Look[Entry | bool]:
     found = _ENTRY.fullmatch((yield from spans.read(at, _LINE)))
     if found is None:
         raise Unfit("a PDF with a damaged cross-reference table")
-    return _Entry(int(found[1]), int(found[2])) if found[3] == b"n" else True
+    return Entry(int(found[1]), int(found[2])) if found[3] == b"n" else True
 
 
-def _row(spans: Spans, rows: _Rows, row: int) -> Look[_Entry | bool]:
+def _row(spans: Spans, rows: _Rows, row: int) -> Look[Entry | bool]:
     width = sum(rows.widths)
     step = width + rows.predicted
     wanted = (row + 1) * step
     if rows.deflated:
-        data = yield from _inflated(spans, rows.at, wanted)
+        data = yield from inflated(spans, rows.at, wanted)
         values = _predicted(data, row, step) if rows.predicted else data[row * step : wanted]
     elif rows.predicted:
         raise Unfit("a PDF with an unusual predictor")
@@ -274,9 +233,9 @@ def _row(spans: Spans, rows: _Rows, row: int) -> Look[_Entry | bool]:
     second = int.from_bytes(values[kind_end:second_end], "big")
     third = int.from_bytes(values[second_end:], "big")
     if kind == 1:
-        return _Entry(second, third)
+        return Entry(second, third)
     if kind == 2 and second:
-        return _Entry(0, 0, second, third)
+        return Entry(0, 0, second, third)
     return True
 
 
@@ -291,77 +250,3 @@ def _predicted(data: bytes, row: int, step: int) -> bytes:
         raise Unfit("a PDF with an unusual predictor")
     stop = (row + 1) * step
     return bytes(sum(data[first * step + column : stop : step]) & 0xFF for column in range(1, step))
-
-
-def _inflated(spans: Spans, at: int, wanted: int) -> Look[bytes]:
-    """The first ``wanted`` bytes, fewer only where the stream ends."""
-    spans.count_inflated(wanted)
-    machine = zlib.decompressobj()
-    parts: list[bytes] = []
-    length = 0
-    step = PAGE
-    while length < wanted and not machine.eof:
-        data = yield from spans.read(at, step)
-        if not data:
-            break
-        at += len(data)
-        step = min(step * 2, 65536)
-        try:
-            part = machine.decompress(data, wanted - length)
-        except zlib.error as exc:
-            raise Unfit("a PDF with a damaged stream") from exc
-        parts.append(part)
-        length += len(part)
-    return b"".join(parts)
-
-
-# -- the document information ------------------------------------------------------------
-
-
-def information(
-    spans: Spans, sections: Sections, reference: tuple[int, int]
-) -> Look[Dictionary | None]:
-    """The dictionary that the trailer's Info refers to; None: there is no such object."""
-    number, generation = reference
-    entry = yield from sections.find(number)
-    if entry is None:
-        return None
-    if entry.generation != generation:
-        raise Unfit("a PDF whose cross-references lead to something else")
-    if entry.stream:
-        return (yield from _in_stream(spans, sections, entry, number))
-    _, found, stream = yield from _object(spans, entry.offset, number)
-    if stream:
-        raise Unfit("a PDF whose document information is a stream")
-    return found
-
-
-def _in_stream(spans: Spans, sections: Sections, entry: _Entry, number: int) -> Look[Dictionary]:
-    """An object in an object stream (7.5.7): pairs of number and offset, then the objects."""
-    holder = yield from sections.find(entry.stream)
-    if holder is None or holder.stream:
-        raise Unfit("a PDF whose cross-references lead to something else")
-    _, header, at = yield from _object(spans, holder.offset, entry.stream)
-    if header.entries.get(b"Type") != b"/ObjStm" or not at:
-        raise Unfit("a PDF whose cross-references lead to something else")
-    deflated = _is_deflated(header)
-    if header.entries.get(b"DecodeParms", b"null") != b"null":
-        raise Unfit("a PDF with an unusual predictor")
-    first = header.number(b"First")
-    if first > MOST_PAIRS or entry.index >= header.number(b"N"):
-        raise Unfit("a PDF with a damaged object stream")
-
-    def start(length: int) -> Look[bytes]:
-        return _inflated(spans, at, length) if deflated else spans.read(at, length)
-
-    pairs = (yield from start(first)).split(None, 2 * entry.index + 4)[2 * entry.index :]
-    if len(pairs) < 2 or small(pairs[0]) != number:
-        raise Unfit("a PDF with a damaged object stream")
-    begin = first + small(pairs[1])
-    end = begin + MOST_BEFORE // 4
-    if len(pairs) >= 4 and pairs[3].isdigit():
-        end = max(begin, min(end, first + small(pairs[3])))
-    if end > MOST_BEFORE:
-        raise Unfit("a PDF whose document information lies too far in an object stream")
-    data = yield from start(end)
-    return parse_dictionary(spans, data[begin:] + b" ")
