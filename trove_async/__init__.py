@@ -84,7 +84,9 @@ from trove_async.model import (
     CommonPrefix,
     DeleteResult,
     Health,
+    KiB,
     LifecycleRule,
+    MiB,
     ObjectEvent,
     ObjectInfo,
     ObjectPage,
@@ -107,6 +109,9 @@ __all__ = [
     "RetryPolicy",
     "Timeouts",
     "RouteFunction",
+    # sizes in bytes
+    "KiB",
+    "MiB",
     # records
     "ObjectInfo",
     "ObjectPage",

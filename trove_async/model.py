@@ -16,7 +16,9 @@ __all__ = [
     "DeleteResult",
     "EventType",
     "Health",
+    "KiB",
     "LifecycleRule",
+    "MiB",
     "ObjectEvent",
     "ObjectInfo",
     "ObjectPage",
@@ -27,6 +29,7 @@ __all__ = [
     "VersionInfo",
 ]
 
+KiB = 1024
 MiB = 1024 * 1024
 Seconds = float | timedelta
 """How callers give a time."""
