@@ -161,7 +161,7 @@ async def test_everything_can_be_compressed() -> None:
 
 
 async def test_two_of_them_compress_once() -> None:
-    async with trove.open("mem://", middleware=[Compress(), Compress(level=9)]) as store:
+    async with trove.open("mem://", middleware=[every(), every(level=9)]) as store:
         await store.create_bucket("box")
         info = await store.put("box", "k", text(10_000))
         assert info.encodings == ("zstd",)

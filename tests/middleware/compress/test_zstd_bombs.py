@@ -127,6 +127,25 @@ async def test_a_frame_that_lies_about_its_size(declared: int) -> None:
         await ranged(layout, stored, 0, 1)
 
 
+async def test_a_frame_that_never_ends_is_given_up_in_time() -> None:
+    given = 0
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        nonlocal given
+        yield MARKER + b"\x28\xb5\x2f\xfd\xa4" + struct.pack("<I", MiB)
+        block = (2 << 1 | 100_000 << 3).to_bytes(3, "little") + bytes(100_000)
+        while given < 64 * MiB:
+            given += len(block)
+            yield block
+
+    context = trove.Context("get", "box", "k")
+    with flat(4 * MiB), pytest.raises(CorruptFrameError):
+        async with aclosing(endless()) as body, aclosing(await Compress().read(body, context)) as r:
+            async for _ in r:
+                pass
+    assert given < 2 * MiB
+
+
 async def test_a_table_of_two_to_the_27_entries() -> None:
     good = built([text(500)])
     for count, error in [(1 << 27, FormatLimitError), ((1 << 27) + 1, SeekTableError)]:
