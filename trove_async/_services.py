@@ -144,15 +144,17 @@ class Services(Objects):
         size: int | None = None,
         checksum: str | None = None,
     ) -> PresignedRequest:
-        """Refused where a transform applies to the key: its bytes would pass it by."""
+        """Refused where a layer works on what is written to the key: a transform, or a scanner.
+        The bytes would pass it by."""
         duration = seconds(expires)
         headers = signed_headers("put", duration, content_type, None, size, checksum)
 
         async def work(backend: Backend, bucket: str, key: str) -> PresignedRequest:
             presigner = backend.need(backend.presigner, "presigned requests")
             context = Context("put", bucket, key, content_type or content_type_of(key))
-            if self._core.pipeline.expected_transforms(context):
-                raise UnsupportedError("a transform applies to this key", bucket=bucket, key=key)
+            for entry in self._core.pipeline.for_write(context):
+                message = f"the layer {entry.middleware.name!r} applies to this key"
+                raise UnsupportedError(message, bucket=bucket, key=key)
             return await presigner.presign_put(bucket, key, duration, headers)
 
         return await self._on_object("presign_put", bucket, key, work)

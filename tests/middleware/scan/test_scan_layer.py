@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from trove_async import (
     RetryPolicy,
     Trove,
     UnavailableError,
+    UnsupportedError,
     keys,
 )
 from trove_async._chunks import OneChunk, collect
@@ -32,7 +34,7 @@ from trove_async.driver.base import Bytes, Chunks
 from trove_async.driver.options import PutOptions
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.middleware.scan import Scan, Scanner
-from trove_async.model import ObjectInfo
+from trove_async.model import ObjectInfo, PresignedRequest
 from trove_async.testing.stepper import Step as Cancelled
 from trove_async.testing.stepper import cancel_everywhere
 
@@ -450,6 +452,24 @@ async def test_exceptions_are_made_by_the_scope(store: Trove) -> None:
     with pytest.raises(ContentBlockedError):
         await store.copy("box", "trusted/a", "box", "public")
     assert not await store.exists(None, "public")
+
+
+class Presigning(MemoryDriver):
+    async def presign_get(
+        self, bucket: str, key: str, expires: float, headers: Mapping[str, str]
+    ) -> PresignedRequest:
+        return PresignedRequest("PUT", "https://x", {}, datetime.now(UTC))
+
+    presign_put = presign_get
+
+
+async def test_no_presigned_request_writes_past_the_scanner() -> None:
+    async with trove.open(Presigning(), default_bucket="box") as store:
+        store.use(Scan(Toy()), scope=~keys("trusted/*"))
+        await store.presign_put(None, "trusted/k")
+        with pytest.raises(UnsupportedError, match="'scan'"):
+            await store.presign_put(None, "k")
+        await store.presign_get(None, "k")
 
 
 async def test_reads_are_not_scanned(store: Trove) -> None:
