@@ -66,6 +66,7 @@ HOMES = {
     "blake3": {"checksum"},
     "xxhash": {"checksum"},
     "watchfiles": {"drivers.local"},
+    "asyncssh": {"drivers.sftp"},
     "aioboto3": {"drivers.s3"},
     "aiobotocore": {"drivers.s3"},
     "botocore": {"drivers.s3"},

@@ -72,6 +72,8 @@ class Features:
     max_parts: int | None = None
     parts_in_order: bool = False
     """Parts must be uploaded in rising order, one at a time."""
+    atomic_overwrite: bool = True
+    """An object that is replaced is never missing; else it may be for a moment."""
     max_metadata: int | None = None
     """Bytes of all names and values together."""
     native: frozenset[str] = field(default_factory=frozenset)

@@ -17,6 +17,7 @@ _BUILT_IN = {
     "mem": ("trove_async.drivers.memory", "MemoryDriver"),
     "file": ("trove_async.drivers.local", "LocalDriver"),
     "local": ("trove_async.drivers.local", "LocalDriver"),
+    "sftp": ("trove_async.drivers.sftp", "SFTPDriver"),
     "s3": ("trove_async.drivers.s3", "S3Driver"),
 }
 _GROUP = "trove_async.drivers"

@@ -1,0 +1,293 @@
+"""The opened root: where things are, what the server can do, and what time it is there.
+
+    <root>/<bucket>/<key>            the objects
+    <root>/.trove/tmp/<random>       what is being written; swept by age
+    <root>/.trove/meta/<xx>/<...>    records, each chosen by its object's path, size and mtime
+    <root>/.trove/multipart/<bucket>/<id>/   unfinished uploads
+
+A version of an object is known by its size and its mtime. The mtime is stamped by us: the
+server's time, but always newer than what is replaced; the pair is claimed by the exclusive
+creation of its record and moved on by a second when somebody has it already. So a rename of
+the file publishes the record with it, and a record is never taken for another version's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from trove_async.driver.paths import STATE, PathTarget, bucket_path, sidecar_name
+from trove_async.drivers.sftp import wire
+from trove_async.drivers.sftp.channel import Answer
+from trove_async.drivers.sftp.config import SFTPConfig
+from trove_async.drivers.sftp.link import Link, attributes
+from trove_async.drivers.sftp.pool import Pool
+from trove_async.drivers.sftp.record import Identity, Record
+from trove_async.drivers.sftp.wire import Failure
+from trove_async.errors import (
+    BucketNotFoundError,
+    InvalidConfigError,
+    ObjectNotFoundError,
+    StorageFullError,
+    UnsupportedError,
+)
+
+__all__ = ["Ground"]
+
+_log = logging.getLogger("trove_async.sftp")
+_MAX_RECORD: Final = 1 << 20
+_FLOORS: Final = 10_000  # keys whose last stamp is remembered
+_NEARLY: Final = 1 << 20  # bytes: a disk with less is full for the writes of this driver
+_ODD: Final = 1_700_000_001
+
+
+class Ground:
+    """Facts of one opened root. Bound to the loop it is made in."""
+
+    def __init__(self, config: SFTPConfig, pool: Pool) -> None:
+        self.config = config
+        self.pool = pool
+        self.loop = asyncio.get_running_loop()
+        self.root = config.root
+        self.state = self.root + b"/" + STATE
+        self.staging = self.state + b"/tmp/"
+        self.uploads = self.state + b"/multipart/"
+        self._records = self.state + b"/meta/"
+        self._prefix = secrets.token_hex(8).encode()
+        self._number = 0
+        self._skew = 0.0
+        self._floors: OrderedDict[bytes, int] = OrderedDict()
+        self._gone: deque[tuple[int, bytes]] = deque()
+        self.can_replace = False
+        self.can_link = False
+        self.can_copy = False
+        self.syncs = False
+
+    # -- opening -----------------------------------------------------------------------------
+
+    async def set_up(self, link: Link) -> None:
+        """Makes what is missing, and learns what the server can do."""
+        has = link.extensions
+        self.can_replace = b"posix-rename@openssh.com" in has
+        self.can_link = b"hardlink@openssh.com" in has
+        self.can_copy = b"copy-data" in has
+        self.syncs = self.config.durability == "full" and b"fsync@openssh.com" in has
+        if not self.can_replace:
+            _log.warning(
+                "the SFTP server cannot rename over a file: an object that is overwritten is "
+                "missing for a moment"
+            )
+        found = await link.stat(self.root or b"/")
+        if found is None or not self.root:
+            await self._make_root(link)
+        await self.make_state(link)
+        there = attributes((await link.all_of([link.lstat(self.staging[:-1])]))[0])
+        if there is None or not there.is_folder:
+            _log.warning("the root of an SFTP store cannot be written: it is read-only")
+            return
+        await self._measure(link)
+
+    async def make_state(self, link: Link) -> None:
+        """The private folders, as far as they can be made."""
+        names = (b"", b"/tmp", b"/meta", b"/multipart")
+        await link.all_of([link.make_folder(self.state + name, 0o700) for name in names])
+
+    async def _make_root(self, link: Link) -> None:
+        names = self.root.split(b"/")[1:]
+        paths = [b"/" + b"/".join(names[:count]) for count in range(1, len(names) + 1)]
+        modes = [0o755] * (len(paths) - 1) + [0o700]
+        answers = await link.all_of(
+            [link.make_folder(path, mode) for path, mode in zip(paths, modes, strict=True)]
+        )
+        if (await link.stat(self.root)) is None:
+            failed = answers[-1]
+            if isinstance(failed, Failure) and failed.code == wire.PERMISSION_DENIED:
+                raise failed
+            raise InvalidConfigError("the root cannot be made on the server") from (
+                failed if isinstance(failed, Failure) else None
+            )
+
+    async def _measure(self, link: Link) -> None:
+        """The server's clock, and whether it keeps an mtime as it is given."""
+        probe = self.new_name()
+        (handle,) = await link.all_of([link.create(probe, 0o600)])
+        if not isinstance(handle, bytes):
+            _log.warning("the root of an SFTP store cannot be written: it is read-only")
+            return
+        try:
+            answers = await link.all_of(
+                [link.fstat(handle), link.stamp(handle, _ODD), link.fstat(handle)]
+            )
+            first, last = attributes(answers[0]), attributes(answers[2])
+        finally:
+            link.let_go(handle)
+            self.pool.clean(link, probe)
+        if first is None or last is None or last.mtime != _ODD:
+            raise UnsupportedError("the server does not keep the mtime that a file is given")
+        skew = first.mtime - time.time()
+        self._skew = skew if abs(skew) > 2 else 0.0  # a difference in whole seconds says no more
+
+    # -- time --------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The server's time in whole seconds."""
+        return int(time.time() + self._skew)
+
+    def next_stamp(self, target: PathTarget, after: int = 0) -> int:
+        """An mtime newer than ``after`` and than any that we have given this key."""
+        path = target.path
+        stamp = max(self.now(), after + 1, self._floors.pop(path, 0) + 1)
+        self._floors[path] = stamp
+        if len(self._floors) > _FLOORS:
+            self._floors.popitem(last=False)
+        return stamp
+
+    def may_have(self, target: PathTarget, mtime: int) -> bool:
+        """Whether a file that has its stamp already may take the place of ``target``."""
+        if self._floors.get(target.path, 0) >= mtime:
+            return False
+        self._floors[target.path] = mtime
+        return True
+
+    def new_name(self) -> bytes:
+        """For a private file that nobody else knows."""
+        self._number += 1
+        return b"%b%b-%x" % (self.staging, self._prefix, self._number)
+
+    # -- records -----------------------------------------------------------------------------
+
+    def sidecar(self, path: bytes, identity: Identity) -> bytes:
+        shard, name = sidecar_name(path, *identity)
+        return self._records + shard + b"/" + name
+
+    def drop_record(self, link: Link, path: bytes, identity: Identity, *, deleted: bool) -> None:
+        """Of a version that is no more. That of one deleted in the second of its stamp stays
+        for a moment: the next version of that key must not be stamped alike."""
+        name = self.sidecar(path, identity)
+        if deleted and identity.mtime >= self.now() - 1:
+            self._gone.append((identity.mtime, name))
+        else:
+            self.pool.clean(link, name)
+        limit = self.now() - 2
+        for _ in range(2):
+            if self._gone and self._gone[0][0] < limit:
+                self.pool.clean(link, self._gone.popleft()[1])
+
+    def drop_gone(self, link: Link) -> None:
+        """At the end; the records that must stay for a moment are left to the sweep."""
+        limit = self.now() - 2
+        self.pool.clean(link, *(name for mtime, name in self._gone if mtime < limit))
+        self._gone.clear()
+
+    async def make_shard(self, link: Link, sidecar: bytes) -> None:
+        folder = sidecar.rpartition(b"/")[0]
+        names = (self.state, self._records[:-1], folder)
+        await link.all_of([link.make_folder(name, 0o700) for name in names])
+
+    async def read_record(
+        self, link: Link, target: PathTarget, identity: Identity
+    ) -> Record | None:
+        """None: there is none for just this version."""
+        (handle,) = await link.all_of([link.open(self.sidecar(target.path, identity))])
+        if isinstance(handle, Failure) and handle.code == wire.NO_SUCH_FILE:
+            return None
+        if not isinstance(handle, bytes):
+            raise handle or Failure(wire.BAD_MESSAGE)
+        try:
+            first = await link.read(handle, 0, link.max_read)
+            return await self.record_in(link, handle, first, target, identity)
+        finally:
+            link.let_go(handle)
+
+    async def record_in(
+        self, link: Link, handle: bytes, first: Answer, target: PathTarget, identity: Identity
+    ) -> Record:
+        """Of an open sidecar; ``first``: the answer to a first read of it."""
+        data = await link.read_all(handle, first, _MAX_RECORD)
+        return Record.decode(data, target, identity)
+
+    async def write_private(
+        self, link: Link, path: bytes, data: bytes, mode: int | None = 0o600
+    ) -> None:
+        """A small file that must not be there yet; raises Failure."""
+        (handle,) = await link.all_of([link.create(path, mode)])
+        if not isinstance(handle, bytes):
+            raise handle or Failure(wire.BAD_MESSAGE)
+        asked = link.write_pieces(handle, data)
+        if self.syncs and data:
+            asked.append(link.fsync(handle))
+        asked.append(link.close_file(handle))
+        try:
+            await self.check(link, await link.all_of(asked))
+        except BaseException:
+            self.pool.clean(link, path)
+            raise
+
+    async def check(self, link: Link, answers: Sequence[Answer]) -> None:
+        """Raises for the first that is not OK. The status of a write that failed does not say
+        that the disk is full: that is asked for."""
+        for answer in answers:
+            if answer is None:
+                continue
+            failure = answer if isinstance(answer, Failure) else Failure(wire.BAD_MESSAGE)
+            if failure.code == wire.FAILURE and await self._is_full(link):
+                raise StorageFullError("the disk of the server is full") from failure
+            raise failure
+
+    # -- places ------------------------------------------------------------------------------
+
+    def path(self, target: PathTarget) -> bytes:
+        return self.root + b"/" + target.path
+
+    async def missing(self, link: Link, target: PathTarget) -> ObjectNotFoundError:
+        """The error for an object that is not there; raises that of a bucket."""
+        await self.check_bucket(link, target.bucket)
+        return ObjectNotFoundError("no such object", bucket=target.bucket, key=target.key)
+
+    async def check_bucket(self, link: Link, bucket: str) -> None:
+        found = await link.stat(self.root + b"/" + bucket_path(bucket))
+        if found is None or not found.is_folder:
+            raise BucketNotFoundError("no such bucket", bucket=bucket)
+
+    async def make_folders(self, link: Link, target: PathTarget) -> None:
+        """All between the bucket, which must be there, and the file."""
+        await self.check_bucket(link, target.bucket)
+        await link.all_of(
+            [link.make_folder(self.root + b"/" + folder) for folder in target.folders]
+        )
+
+    def prune(self, link: Link, target: PathTarget) -> list[asyncio.Future[Answer]]:
+        """Asks to remove the folders of a key from the innermost on: those that are empty go."""
+        folders = reversed(target.folders)
+        return [link.remove_folder(self.root + b"/" + folder) for folder in folders]
+
+    async def prune_below(self, link: Link, path: bytes) -> bool:
+        """Removes a folder that holds nothing but empty folders; whether it is gone."""
+        found = await link.entries(path)
+        if found is None:
+            return True
+        for entry in found:
+            if not entry.attributes.is_folder:
+                return False
+            if not await self.prune_below(link, path + b"/" + entry.name):
+                return False
+        answer = await link.remove_folder(path)
+        return answer is None or (isinstance(answer, Failure) and answer.code == wire.NO_SUCH_FILE)
+
+    async def _is_full(self, link: Link) -> bool:
+        """By statvfs@openssh.com."""
+        if b"statvfs@openssh.com" not in link.extensions:
+            return False
+        with suppress(Failure):
+            request = wire.extended(b"statvfs@openssh.com", wire.string(self.state))
+            answer = await link.ask(wire.EXTENDED, request)
+            if isinstance(answer, bytes) and len(answer) >= 56:
+                size, _, _, available, inodes, _, free_inodes = wire.numbers_of(answer)[1:8]
+                return size * available < _NEARLY or (inodes > 0 and free_inodes == 0)
+        return False

@@ -1,0 +1,76 @@
+"""Removal of what interrupted writers left; by age, for there are no locks over SFTP."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from typing import Final
+
+from trove_async.driver.paths import PathTarget
+from trove_async.driver.records import unseal
+from trove_async.drivers.sftp.ground import Ground
+from trove_async.drivers.sftp.link import Link
+from trove_async.drivers.sftp.record import Identity, identity_of
+from trove_async.drivers.sftp.wire import Failure
+from trove_async.errors import TroveError
+
+__all__ = ["sweep"]
+
+_RECORDS: Final = 100
+"""Records looked at by one sweep, of one folder of many; the next takes another."""
+_SETTLED: Final = 3600
+"""Seconds after which a record that no file has is nobody's: no write takes so long between
+claiming it and its rename."""
+
+
+async def sweep(ground: Ground, link: Link) -> None:
+    """What cannot be judged stays."""
+    with suppress(Failure):
+        await _sweep_staging(ground, link)
+    with suppress(Failure):
+        await _sweep_records(ground, link)
+
+
+async def _sweep_staging(ground: Ground, link: Link) -> None:
+    limit = ground.now() - int(ground.config.staging_ttl.total_seconds())
+    for entry in await link.entries(ground.staging[:-1]) or ():
+        if entry.attributes.is_file and entry.attributes.mtime < limit:
+            link.forget(ground.staging + entry.name)
+
+
+async def _sweep_records(ground: Ground, link: Link) -> None:
+    home = ground.state + b"/meta"
+    shards = [one.name for one in await link.entries(home) or () if one.attributes.is_folder]
+    if not shards:
+        return
+    shard = home + b"/" + random.choice(shards)
+    limit = ground.now() - _SETTLED
+    old = [
+        one.name
+        for one in await link.entries(shard) or ()
+        if one.attributes.is_file and one.attributes.mtime < limit
+    ]
+    for name in random.sample(old, min(_RECORDS, len(old))):
+        with suppress(TroveError, KeyError, ValueError, TypeError):
+            if not await _is_used(ground, link, shard + b"/" + name):
+                link.forget(shard + b"/" + name)
+
+
+async def _is_used(ground: Ground, link: Link, path: bytes) -> bool:
+    (handle,) = await link.all_of([link.open(path)])
+    if not isinstance(handle, bytes):
+        return True
+    try:
+        first = await link.read(handle, 0, link.max_read)
+        data = await link.read_all(handle, first, 1 << 20)
+    finally:
+        link.let_go(handle)
+    if not data:
+        return False  # claimed, and never written
+    fields = unseal(data)
+    target = PathTarget(str(fields["b"]), str(fields["o"]))
+    identity = Identity(int(fields["s"]), int(fields["t"]))
+    if ground.sidecar(target.path, identity) != path:
+        return True  # not one of ours
+    there = await link.stat(ground.path(target))
+    return there is not None and identity_of(there) == identity
