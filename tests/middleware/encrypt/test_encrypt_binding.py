@@ -183,7 +183,7 @@ def record_of(
 ) -> RewrapRecord:
     """The record an owner of the keys would write."""
     header = parse_header(message)
-    found = now(LOOSE._opened(header, reading(opened_at)))
+    found = now(LOOSE._opened(header, reading(opened_at, [])))
     loc = None if key is None else location_of(key)
     return wrap_record(
         kek,
@@ -280,6 +280,17 @@ def test_a_location_in_the_header_cannot_be_changed() -> None:
         _unsealed(LOOSE, message.replace(here, there), "b")
     with pytest.raises(HeaderAuthError):
         _unsealed(LOOSE, message.replace(here, there), "a")
+
+
+def test_a_record_is_of_the_outer_one_of_two_messages() -> None:
+    inner = seal(LOOSE, b"body")
+    outer = seal(LOOSE, inner, applied=["aws-esdk"])
+    context = reading("k", ["aws-esdk", "aws-esdk"], trovewrap=record_of(outer, key=None).encode())
+    context.hints = {"h": str(parse_header(outer).length)}
+    stream = OneChunk(outer)
+    for _ in range(2):
+        stream = OneChunk(b"".join(drain(now(LOOSE.read(stream, context)))))
+    assert drain(stream) == [b"body"]
 
 
 async def test_relocating_reads_the_header_and_nothing_else() -> None:

@@ -290,6 +290,36 @@ def test_the_same_body_sealed_twice_has_no_frame_in_common() -> None:
     refused(HEAD + other[START:], FrameAuthError)
 
 
+def test_a_last_frame_larger_than_the_others_is_refused_before_it_is_held() -> None:
+    place = START + 3 * STRIDE + 20
+    for size in (FRAME + 1, 2**31, 2**32 - 1):
+        message = MESSAGE[:place] + size.to_bytes(4, "big") + MESSAGE[place + 4 :]
+        for sizes in ([len(message)], [100]):
+            refused(message, UnsupportedFormatError, cut_up(message, sizes))
+
+
+def test_a_range_to_the_end_without_a_last_frame_gives_nothing_of_that_place() -> None:
+    """The third frame is genuine, but arithmetic has the last one there."""
+    stored = Stored(made_of(*FRAMES[:3]), chunk=STRIDE)
+    layout = now(LAYER.layout(stored, reading()))
+    found: list[bytes] = []
+    with pytest.raises(TruncatedError):
+        drain(layout.read(stored, 0, layout.size), found)
+    assert b"".join(found) == BODY[: 2 * FRAME]
+
+
+def test_a_last_frame_where_another_one_belongs_is_told_as_trailing_bytes() -> None:
+    """Its length is that of a regular frame, and the range ends with it."""
+    body = plain(3 * FRAME - 8)
+    stored = Stored(seal(LAYER, body) + bytes(40))
+    layout = now(LAYER.layout(stored, reading()))
+    assert layout.size == 3 * FRAME
+    found: list[bytes] = []
+    with pytest.raises(TrailingDataError):
+        drain(layout.read(stored, 2 * FRAME, 2 * FRAME + 10), found)
+    assert not found
+
+
 # -- envelopes ----------------------------------------------------------------------------
 
 
