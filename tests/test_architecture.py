@@ -73,6 +73,7 @@ HOMES = {
     "yarl": {"drivers.s3"},
     "aiohttp": {"drivers.s3", "drivers.gcs"},  # both SDKs stand on it
     "zstandard": {"middleware.compress"},
+    "cryptography": {"middleware.encrypt"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pytest": {"testing"},
