@@ -247,6 +247,36 @@ async def test_as_many_as_are_allowed_run_at_once(
     assert counts(await run) == (8, 6, 0, 2, 0)
 
 
+async def test_a_run_that_is_cancelled_ends_what_it_began(memory: Trove, keyring: Keyring) -> None:
+    keyring.rotate("b")
+    watched = Watched(memory)
+    watched.open.clear()
+    run = asyncio.create_task(rewrap_bucket(watched, None, concurrency=4))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert watched.running == 4
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert watched.running == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_run_that_fails_ends_what_it_began(memory: Trove, keyring: Keyring) -> None:
+    keyring.rotate("b")
+    watched = Watched(memory)
+    watched.open.clear()
+    watched.meddling.append(_fail())
+    with pytest.raises(OSError, match="lost the disk"):
+        await rewrap_bucket(watched, None, concurrency=4)
+    assert watched.running == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def _fail() -> None:
+    raise OSError("lost the disk")
+
+
 # -- others at work -----------------------------------------------------------------------
 
 

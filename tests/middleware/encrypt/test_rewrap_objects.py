@@ -32,6 +32,7 @@ from trove_async.errors import (
     KeyNotFoundError,
     KeyProviderError,
     KeyUnwrapError,
+    ObjectChangedError,
     TroveError,
     TruncatedError,
     UnsupportedFormatError,
@@ -194,6 +195,35 @@ async def test_a_header_longer_than_the_first_look_is_read_to_its_end(
         assert watched.calls == ["get 0:4096", "get 0:16384", "copy"]
         keyring.destroy("a")
         assert await store.get_bytes(None, "x") == b"body"
+
+
+async def test_an_object_replaced_between_two_looks_is_looked_at_again(
+    tmp_path: Path, keyring: Keyring
+) -> None:
+    pairs = {f"pair-{number}": "v" * 600 for number in range(10)}
+    async with vault("memory", tmp_path, Encrypt(keyring, pairs=pairs)) as store:
+        await store.put(None, "x", b"body")
+        keyring.rotate("b")
+        watched = Watched(store)
+        watched.after_looking.append(store.put(None, "x", b"newer"))
+        with pytest.raises(ObjectChangedError):
+            await rewrap(watched, "box", "x")
+        watched.after_looking.append(store.put(None, "x", b"newest"))
+        assert counts(await rewrap_bucket(watched, None)) == (1, 0, 1, 0, 0)
+        assert await store.get_bytes(None, "x") == b"newest"
+
+
+@pytest.mark.parametrize("body", [b"", b"\2", b"\2\4", b"\2\4\x78", b"\2\4\x78" + bytes(20)])
+async def test_foreign_bytes_that_only_begin_like_ours_are_plain(
+    memory: Trove, body: bytes
+) -> None:
+    await put_raw(memory, "foreign", body, {})
+    assert await rewrap(memory, None, "foreign") is False
+    await put_raw(memory, "foreign", body, {"trovefmt": "1"})
+    assert await rewrap(memory, None, "foreign") is False
+    await put_raw(memory, "foreign", body, {"trovefmt": "1;aws-esdk"})
+    with pytest.raises(TruncatedError):
+        await rewrap(memory, None, "foreign")
 
 
 async def test_compressed_objects_are_rewrapped_like_others(

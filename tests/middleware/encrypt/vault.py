@@ -15,6 +15,7 @@ from trove_async import (
     Middleware,
     ObjectChangedError,
     ObjectInfo,
+    ObjectReader,
     PutOptions,
     Registration,
     RetryPolicy,
@@ -98,6 +99,7 @@ class Watched:
         self._store = store
         self.calls: list[str] = []
         self.meddling: list[Any] = []
+        self.after_looking: list[Any] = []
         self.races = 0
         self.pause = 0
         self.running = 0
@@ -124,7 +126,17 @@ class Watched:
     ) -> Any:
         assert raw and range is not None
         self.calls.append(f"get {range.start}:{range.stop}")
-        return self._store.get(bucket, key, range=range, if_match=if_match, raw=raw)
+        return self._looking(bucket, key, range, if_match)
+
+    @asynccontextmanager
+    async def _looking(
+        self, bucket: str, key: str, range: slice, if_match: str | None
+    ) -> AsyncIterator[ObjectReader]:
+        opening = self._store.get(bucket, key, range=range, if_match=if_match, raw=True)
+        async with opening as reader:
+            yield reader
+        if self.after_looking:
+            await self.after_looking.pop(0)
 
     async def copy(
         self,
@@ -143,10 +155,10 @@ class Watched:
         if self.meddling:
             await self.meddling.pop(0)
         self.running += 1
-        await self.open.wait()
-        for _ in range(self.pause):
-            await asyncio.sleep(0)
         try:
+            await self.open.wait()
+            for _ in range(self.pause):
+                await asyncio.sleep(0)
             return await self._store.copy(
                 src_bucket,
                 src_key,

@@ -23,7 +23,6 @@ from trove_async.errors import (
     KeyProviderError,
     ObjectChangedError,
     ObjectNotFoundError,
-    PreconditionFailedError,
     TroveError,
 )
 from trove_async.middleware.context import Context
@@ -224,9 +223,5 @@ async def _write(
         unbound=loc is None and header.location is not None,
     )
     metadata = {**found.info.metadata, METADATA_NAME: record.encode()}
-    try:
-        await store.copy(
-            bucket, key, bucket, key, metadata=metadata, if_match=found.info.etag, raw=True
-        )
-    except PreconditionFailedError as exc:
-        raise ObjectChangedError("the object was replaced", bucket=bucket, key=key) from exc
+    etag = found.info.etag
+    await store.copy(bucket, key, bucket, key, metadata=metadata, if_match=etag, raw=True)

@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 from trove_async._threads import settle
 from trove_async.errors import (
     InvalidConfigError,
-    InvalidRangeError,
+    ObjectChangedError,
+    PreconditionFailedError,
     TruncatedError,
     UnsupportedFormatError,
 )
@@ -113,23 +114,28 @@ class StoredMessage:
 async def look(store: Store, bucket: str, key: str) -> StoredMessage | None:
     """One small request; None for an object that is not encrypted. The IntegrityErrors of a
     header or record that cannot be read."""
-    try:
-        info, head = await _start(store, bucket, key, _FIRST_LOOK, None)
-        header = _header(info, head)
-        if header is None and len(head) < info.stored_size:
-            info, head = await _start(store, bucket, key, MOST_HEADER, info.etag)
-            header = _header(info, head)
-    except InvalidRangeError:
-        return None  # an empty object has no first bytes
-    except _NotEncrypted:
+    info, head = await _start(store, bucket, key, _FIRST_LOOK, None)
+    encodings = _encodings(info)
+    if encodings is not None and ENCODING not in encodings:
         return None
+    try:
+        header = _header(head, encodings)
+    except MoreBytes:
+        if len(head) < info.stored_size:
+            info, head = await _start(store, bucket, key, MOST_HEADER, info.etag)
+        try:
+            header = _header(head, encodings)
+        except MoreBytes as exc:
+            if encodings is None:
+                return None  # foreign bytes that only begin like a message
+            raise TruncatedError("the object ends inside its header", key=key) from exc
     if header is None:
-        raise TruncatedError("the object ends inside its header", bucket=bucket, key=key)
+        return None
     text = info.metadata.get(METADATA_NAME)
     record = None if text is None else RewrapRecord.decode(text)
     context = Context("rewrap", bucket, key, info.content_type, info.metadata)
     context.stored_size = info.stored_size
-    context.applied = [*(_encodings(info) or (*header.inner, ENCODING))]
+    context.applied = [*(encodings or (*header.inner, ENCODING))]
     is_nested = context.applied.count(ENCODING) > 1
     return StoredMessage(info, header, record, context, is_nested)
 
@@ -138,32 +144,23 @@ async def _start(
     store: Store, bucket: str, key: str, size: int, etag: str | None
 ) -> tuple[ObjectInfo, bytes]:
     opening = store.get(bucket, key, raw=True, range=slice(0, size), if_match=etag)
-    async with opening as reader:
-        return reader.info, await reader.read()
-
-
-class _NotEncrypted(Exception):
-    pass
-
-
-def _header(info: ObjectInfo, head: bytes) -> Header | None:
-    """None: it goes on."""
-    encodings = _encodings(info)
     try:
-        if encodings is None:  # no record: the body tells
-            found = recognise(head)
-            if found is None:
-                raise _NotEncrypted
-            return found.header
-        if ENCODING not in encodings:
-            raise _NotEncrypted
-        if encodings[-1] != ENCODING:
-            raise UnsupportedFormatError(
-                f"the object is encrypted inside {encodings[-1]!r}, so its header cannot be seen"
-            )
-        return parse_header(head)
-    except MoreBytes:
-        return None
+        async with opening as reader:
+            return reader.info, await reader.read()
+    except PreconditionFailedError as exc:
+        raise ObjectChangedError("the object was replaced", bucket=bucket, key=key) from exc
+
+
+def _header(head: bytes, encodings: tuple[str, ...] | None) -> Header | None:
+    """None: not encrypted. `MoreBytes`: it goes on."""
+    if encodings is None:  # no record: the body tells
+        found = recognise(head)
+        return None if found is None else found.header
+    if encodings[-1] != ENCODING:
+        raise UnsupportedFormatError(
+            f"the object is encrypted inside {encodings[-1]!r}, so its header cannot be seen"
+        )
+    return parse_header(head)
 
 
 def _encodings(info: ObjectInfo) -> tuple[str, ...] | None:
