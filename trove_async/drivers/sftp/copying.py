@@ -19,7 +19,7 @@ from trove_async.drivers.sftp.writer import Staged, Writes
 from trove_async.errors import ObjectChangedError, PreconditionFailedError
 from trove_async.model import ObjectInfo
 
-__all__ = ["changed", "copy"]
+__all__ = ["changed", "copy", "transfer"]
 
 _STEP: Final = 32 * 1024 * 1024
 """Bytes the server copies at a time: it says nothing, and does nothing else, meanwhile."""
@@ -43,7 +43,9 @@ async def copy(
                     raise PreconditionFailedError("the object exists already")
                 if staged.is_new and goal.bucket != origin.bucket:
                     await ground.check_bucket(link, goal.bucket)
-                await _transfer(ground, link, found, staged)
+                assert staged.handle is not None
+                size = found.identity.size
+                await transfer(ground, link, found.handle, 0, size, staged.handle, 0)
                 await staged.sealed(staged.seal(record))
             except BaseException:
                 staged.drop()
@@ -65,31 +67,34 @@ def changed(found: Found, key: str, options: CopyOptions) -> Record:
     )
 
 
-async def _transfer(ground: Ground, link: Link, found: Found, staged: Staged) -> None:
-    size = found.identity.size
-    assert staged.handle is not None
+async def transfer(
+    ground: Ground, link: Link, source: bytes, start: int, size: int, target: bytes, at: int
+) -> None:
+    """``size`` bytes from ``start`` of one open file to ``at`` in another."""
     if not ground.can_copy:
-        await _carry(ground, link, found, staged.handle)
+        await _carry(ground, link, source, start, size, target, at)
         return
-    for start in range(0, size, _STEP):
-        wanted = min(_STEP, size - start)
-        request = wire.copy_data(found.handle, start, wanted, staged.handle, start)
+    for done in range(0, size, _STEP):
+        wanted = min(_STEP, size - done)
+        request = wire.copy_data(source, start + done, wanted, target, at + done)
         await ground.check(link, [await link.ask(wire.EXTENDED, request)])
 
 
-async def _carry(ground: Ground, link: Link, found: Found, handle: bytes) -> None:
+async def _carry(
+    ground: Ground, link: Link, source: bytes, start: int, size: int, target: bytes, at: int
+) -> None:
     """Read and written by us, a window at a time."""
-    writes = Writes(ground, link, handle)
+    writes = Writes(ground, link, target, at)
     asked: deque[tuple[int, int, asyncio.Future[Answer]]] = deque()
-    offset, size = 0, found.identity.size
+    offset, stop = start, start + size
     try:
-        while offset < size or asked:
-            while offset < size and len(asked) < _AHEAD:
-                wanted = min(link.max_read, size - offset)
-                asked.append((offset, wanted, link.read(found.handle, offset, wanted)))
+        while offset < stop or asked:
+            while offset < stop and len(asked) < _AHEAD:
+                wanted = min(link.max_read, stop - offset)
+                asked.append((offset, wanted, link.read(source, offset, wanted)))
                 offset += wanted
-            start, wanted, read = asked.popleft()
-            await writes.add(await complete(link, found.handle, start, wanted, await read))
+            begin, wanted, read = asked.popleft()
+            await writes.add(await complete(link, source, begin, wanted, await read))
         await writes.end()
     finally:
         writes.drop()

@@ -136,8 +136,7 @@ class SFTPDriver:
             opened = _Opened(ground, pool)
             async with pool.use() as link:
                 await ground.set_up(link)
-                await sweep(ground, link)
-                await opened.uploads.sweep(link)
+                await sweep(ground, link, opened.uploads)
             self._features = _features(ground)
             self._opened = opened
             done = True

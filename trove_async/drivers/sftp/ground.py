@@ -83,20 +83,44 @@ class Ground:
                 "the SFTP server cannot rename over a file: an object that is overwritten is "
                 "missing for a moment"
             )
-        found = await link.stat(self.root or b"/")
-        if found is None or not self.root:
+        if not await self._look(link):
             await self._make_root(link)
-        await self.make_state(link)
-        there = attributes((await link.all_of([link.lstat(self.staging[:-1])]))[0])
-        if there is None or not there.is_folder:
+            await self._look(link)
+
+    async def _look(self, link: Link) -> bool:
+        """Makes the private folders, and measures the server's clock and whether it keeps an
+        mtime as it is given; all in two exchanges. False: there is no root."""
+        probe = self.new_name()
+        asked = [link.lstat(self.root), *self._state_folders(link), link.create(probe, 0o600)]
+        answers = await link.all_of(asked)
+        handle = answers[-1]
+        if not isinstance(handle, bytes):
+            if attributes(answers[0]) is None:
+                return False
+            if isinstance(handle, Failure) and handle.code == wire.CONNECTION_LOST:
+                raise handle
             _log.warning("the root of an SFTP store cannot be written: it is read-only")
-            return
-        await self._measure(link)
+            return True
+        try:
+            asked = [link.fstat(handle), link.stamp(handle, _ODD), link.fstat(handle)]
+            first, _, last = await link.all_of(asked)
+        finally:
+            link.let_go(handle)
+            self.pool.clean(link, probe)
+        before, after = attributes(first), attributes(last)
+        if before is None or after is None or after.mtime != _ODD:
+            raise UnsupportedError("the server does not keep the mtime that a file is given")
+        skew = before.mtime - time.time()
+        self._skew = skew if abs(skew) > 2 else 0.0  # a difference in whole seconds says no more
+        return True
+
+    def _state_folders(self, link: Link) -> list[asyncio.Future[Answer]]:
+        names = (b"", b"/tmp", b"/meta", b"/multipart")
+        return [link.make_folder(self.state + name, 0o700) for name in names]
 
     async def make_state(self, link: Link) -> None:
         """The private folders, as far as they can be made."""
-        names = (b"", b"/tmp", b"/meta", b"/multipart")
-        await link.all_of([link.make_folder(self.state + name, 0o700) for name in names])
+        await link.all_of(self._state_folders(link))
 
     async def _make_root(self, link: Link) -> None:
         names = self.root.split(b"/")[1:]
@@ -113,30 +137,14 @@ class Ground:
                 failed if isinstance(failed, Failure) else None
             )
 
-    async def _measure(self, link: Link) -> None:
-        """The server's clock, and whether it keeps an mtime as it is given."""
-        probe = self.new_name()
-        (handle,) = await link.all_of([link.create(probe, 0o600)])
-        if not isinstance(handle, bytes):
-            _log.warning("the root of an SFTP store cannot be written: it is read-only")
-            return
-        try:
-            answers = await link.all_of(
-                [link.fstat(handle), link.stamp(handle, _ODD), link.fstat(handle)]
-            )
-            first, last = attributes(answers[0]), attributes(answers[2])
-        finally:
-            link.let_go(handle)
-            self.pool.clean(link, probe)
-        if first is None or last is None or last.mtime != _ODD:
-            raise UnsupportedError("the server does not keep the mtime that a file is given")
-        skew = first.mtime - time.time()
-        self._skew = skew if abs(skew) > 2 else 0.0  # a difference in whole seconds says no more
-
     # -- time --------------------------------------------------------------------------------
 
+    def clock(self) -> float:
+        """The server's time, as well as we know it."""
+        return time.time() + self._skew
+
     def now(self) -> int:
-        """The server's time in whole seconds."""
+        """The server's time in whole seconds, as it stamps files."""
         return int(time.time() + self._skew)
 
     def next_stamp(self, target: PathTarget, after: int = 0) -> int:

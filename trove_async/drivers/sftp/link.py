@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -152,23 +153,28 @@ class Link:
 
     async def entries(self, path: bytes) -> list[Name] | None:
         """All of a folder but ``.`` and ``..``; None: there is no such folder."""
+        found: list[Name] = []
+        return found if await self.scan(path, found.extend) else None
+
+    async def scan(self, path: bytes, take: Callable[[list[Name]], None]) -> bool:
+        """Gives ``take`` the entries of a folder as they come. False: there is none."""
         (handle,) = await self.all_of([self.ask(wire.OPENDIR, wire.path_request(path))])
         if isinstance(handle, Failure) and handle.code == wire.NO_SUCH_FILE:
-            return None
+            return False
         if not isinstance(handle, bytes):
             raise handle or Failure(wire.BAD_MESSAGE)
-        found: list[Name] = []
         try:
             while True:  # several at a time: the server answers them in order
                 asked = [self.ask(wire.READDIR, wire.close(handle)) for _ in range(4)]
                 answers = await self.all_of(asked)
                 for answer in answers:
                     if isinstance(answer, bytes):
-                        found += _names(answer)
+                        names = _names(answer)
+                        take([one for one in names if one.name not in (b".", b"..")])
                     elif answer is None or answer.code != wire.EOF:
                         raise answer or Failure(wire.BAD_MESSAGE)
                 if not isinstance(answers[-1], bytes):
-                    return [entry for entry in found if entry.name not in (b".", b"..")]
+                    return True
         finally:
             self.let_go(handle)
 

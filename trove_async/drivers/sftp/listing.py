@@ -10,9 +10,11 @@ reads everything anew.
 
 from __future__ import annotations
 
+import asyncio
+import stat
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -23,7 +25,7 @@ from trove_async.drivers.sftp.gathering import gathered
 from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link
 from trove_async.drivers.sftp.record import foreign_info, identity_of
-from trove_async.drivers.sftp.wire import Attributes
+from trove_async.drivers.sftp.wire import Attributes, Name
 from trove_async.model import ObjectInfo, ObjectPage
 
 __all__ = ["Lister"]
@@ -32,17 +34,16 @@ _FRESH: Final = 10.0
 """Seconds between two pages after which names are read anew."""
 _LISTINGS: Final = 8
 _NAMES: Final = 200_000  # entries kept for the next page of one listing
+_TURN: Final = 256  # entries shown in one turn of the loop
+_STEP: Final = 4096  # names sorted in one
 _ASIDE: Final = 16  # folders looked into at the same time
 
 
-class _Folder:
-    """Entries of one folder by name, in order."""
+class _Folder(NamedTuple):
+    """Entries of one folder by name, and the names in order."""
 
-    __slots__ = ("attributes", "names")
-
-    def __init__(self, found: dict[str, Attributes]) -> None:
-        self.names = sorted(found)
-        self.attributes = found
+    names: list[str]
+    attributes: dict[str, Attributes]
 
 
 Folders = dict[str, _Folder]
@@ -100,6 +101,25 @@ class Lister:
             self._kept.popitem(last=False)
 
 
+async def _in_order(found: Iterable[str]) -> list[str]:
+    """Sorted, in steps of which none holds the loop for long."""
+    names = list(found)
+    if len(names) <= _STEP:
+        names.sort()
+        return names
+    runs = []
+    for start in range(0, len(names), _STEP):
+        runs.append(sorted(names[start : start + _STEP]))
+        await asyncio.sleep(0)
+    while len(runs) > 1:
+        merged = []
+        for one in range(0, len(runs), 2):
+            merged.append(sorted([*runs[one], *(runs[one + 1] if one + 1 < len(runs) else ())]))
+            await asyncio.sleep(0)
+        runs = merged
+    return runs[0]
+
+
 async def _collect(walk: _Walk, low: str | None, options: ListOptions) -> ObjectPage:
     prefix, delimiter = options.prefix, options.delimiter
     objects: list[ObjectInfo] = []
@@ -109,8 +129,11 @@ async def _collect(walk: _Walk, low: str | None, options: ListOptions) -> Object
         start, low = low, None
         async with aclosing(walk.entries(start)) as entries:
             async for key, attributes in entries:
-                if len(objects) + len(groups) >= options.page_size:
+                count = len(objects) + len(groups)
+                if count >= options.page_size:
                     return ObjectPage(objects, groups, marker)
+                if count % _TURN == _TURN - 1:
+                    await asyncio.sleep(0)  # others have their turn
                 cut = key.find(delimiter, len(prefix)) if delimiter else -1
                 if attributes is not None and (cut < 0 or not delimiter):
                     objects.append(foreign_info(key, identity_of(attributes)))
@@ -192,7 +215,7 @@ class _Walk:
         """(folder, its names, index of the first that can hold a key >= ``low``)."""
         folder = self._folders.get(path)
         if folder is None:
-            folder = self._folders[path] = _Folder(await self._read(path))
+            folder = self._folders[path] = await self._read(path)
         names = folder.names
         if not low.startswith(path):
             return path, names, 0 if path > low else len(names)
@@ -202,18 +225,22 @@ class _Walk:
             index = min(index, bisect_left(names, rest[: rest.index("/") + 1]))
         return path, names, index
 
-    async def _read(self, path: str) -> dict[str, Attributes]:
+    async def _read(self, path: str) -> _Folder:
         found: dict[str, Attributes] = {}
-        for raw, attributes in await self._link.entries(self._path(path)) or ():
-            try:
-                name = raw.decode()
-            except UnicodeDecodeError:
-                continue  # no key can say it
-            if attributes.is_file:
-                found[name] = attributes
-            elif attributes.is_folder:
-                found[name + "/"] = attributes
-        return found
+
+        def take(entries: list[Name]) -> None:
+            for raw, attributes in entries:
+                try:
+                    name = raw.decode()
+                except UnicodeDecodeError:
+                    continue  # no key can say it
+                if stat.S_ISREG(attributes.mode):
+                    found[name] = attributes
+                elif stat.S_ISDIR(attributes.mode):
+                    found[name + "/"] = attributes
+
+        await self._link.scan(self._path(path), take)
+        return _Folder(await _in_order(found), found)
 
     def _path(self, path: str) -> bytes:
         return (self._place + b"/" + path.encode()).rstrip(b"/")

@@ -1,11 +1,12 @@
-"""Uploads in parts, staged by appending: the parts come in rising order, one at a time, and
-completing is one rename.
+"""Uploads in parts, staged by appending: one at a time, and in rising order completing is one
+rename. A part that was sent again, or out of order, makes it a copy by the server.
 
     <state>/multipart/<bucket>/<id>/meta                      key, type, metadata
     <state>/multipart/<bucket>/<id>/data                      the bytes so far
-    <state>/multipart/<bucket>/<id>/<number>-<offset>-<size>-<etag>    one empty file per part
+    <state>/multipart/<bucket>/<id>/<number>-<offset>-<size>-<ms>-<etag>    one empty file per part
 
-A part counts once its mark is there: what lies behind the last mark is overwritten. The mark
+A part counts once its mark is there; of two with one number that which lies behind. What lies
+behind all marks is overwritten by the next part. The mark
 ``done-<size>-<mtime>`` says which version the upload became, for whoever asks again because the
 answer was lost.
 """
@@ -21,6 +22,8 @@ from trove_async.driver import Chunks, PutOptions
 from trove_async.driver.paths import PathTarget, bucket_path
 from trove_async.driver.records import seal, unseal
 from trove_async.drivers.sftp import wire
+from trove_async.drivers.sftp.channel import Answer
+from trove_async.drivers.sftp.copying import transfer
 from trove_async.drivers.sftp.gathering import gathered
 from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link, attributes
@@ -40,7 +43,7 @@ from trove_async.model import ObjectInfo, PartInfo, UploadInfo
 __all__ = ["Uploads"]
 
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
-_PART: Final = re.compile(rb"(\d{5})-(\d+)-(\d+)-([0-9a-f]{32})")
+_PART: Final = re.compile(rb"(\d{5})-(\d+)-(\d+)-(\d+)-([0-9a-f]{32})")
 _DONE: Final = re.compile(rb"done-(\d+)-(\d+)")
 _MAX_META: Final = 1 << 20
 
@@ -48,6 +51,7 @@ _MAX_META: Final = 1 << 20
 class _Part(NamedTuple):
     info: PartInfo
     offset: int
+    sent_at: float
     name: bytes
 
     @property
@@ -60,8 +64,15 @@ class _Held(NamedTuple):
 
     folder: bytes
     fields: dict[str, Any]
-    parts: list[_Part]
+    marks: list[_Part]
+    """All, by where they lie."""
     done: Identity | None
+
+    @property
+    def parts(self) -> list[_Part]:
+        """Those that count, by number."""
+        newest = {part.info.number: part for part in self.marks}
+        return [newest[number] for number in sorted(newest)]
 
 
 class Uploads:
@@ -80,7 +91,7 @@ class Uploads:
         folder = home + b"/" + upload_id.encode()
         fields = {
             "o": target.key,
-            "t": ground.now(),
+            "t": ground.clock(),
             "c": options.content_type,
             "m": dict(options.metadata),
             "g": dict(options.tags) if options.tags else None,
@@ -147,7 +158,7 @@ class Uploads:
                 some = names[start : start + 16]
                 metas = await gathered([self._readable(link, home + b"/" + one) for one in some])
                 found += [
-                    UploadInfo(name.decode(), str(fields["o"]), moment(int(fields["t"])))
+                    UploadInfo(name.decode(), str(fields["o"]), moment(float(fields["t"])))
                     for name, fields in zip(some, metas, strict=True)
                     if fields is not None and str(fields["o"]).startswith(prefix)
                 ]
@@ -172,11 +183,14 @@ class Uploads:
         try:
             async with self._ground.pool.use(LARGE) as link:
                 held = await self._held(link, target, upload_id)
-                offset = await self._make_room(link, target, held, number)
+                offset = max((part.end for part in held.marks), default=0)
                 size = await self._append(link, held, offset, body)
                 part = PartInfo(number, secrets.token_hex(16), size)
-                mark = f"{number:05}-{offset}-{size}-{part.etag}".encode("ascii")
+                now = int(self._ground.clock() * 1000)
+                mark = f"{number:05}-{offset}-{size}-{now}-{part.etag}".encode("ascii")
                 await self._ground.write_private(link, held.folder + b"/" + mark, b"")
+                stale = [one.name for one in held.marks if one.info.number == number]
+                link.forget(*(held.folder + b"/" + name for name in stale))
                 return part
         except Failure as failure:
             if failure.code != wire.NO_SUCH_FILE:
@@ -184,20 +198,6 @@ class Uploads:
             raise UploadNotFoundError("the upload was ended meanwhile") from failure
         finally:
             self._busy.discard(upload_id)
-
-    async def _make_room(self, link: Link, target: PathTarget, held: _Held, number: int) -> int:
-        """Where the part goes. One that is sent again takes the place of the first."""
-        parts = held.parts
-        if parts and number < parts[-1].info.number:
-            raise InvalidPartError(
-                f"parts come in rising order here: {parts[-1].info.number} is there already",
-                bucket=target.bucket,
-                key=target.key,
-            )
-        if parts and number == parts[-1].info.number:
-            last = parts.pop()
-            await link.remove(held.folder + b"/" + last.name)
-        return parts[-1].end if parts else 0
 
     async def _append(self, link: Link, held: _Held, offset: int, body: Chunks) -> int:
         ground = self._ground
@@ -236,23 +236,58 @@ class Uploads:
             if held.done is not None and await self._is_done(link, target, held):
                 self._take_away(link, held)
                 return record.info(target.key, held.done)
-            size = _check_parts(target, held.parts, parts)
-            staged = Staged(ground, link, target, existing=held.folder + b"/data")
-            await staged.begin(None)
+            chosen = _check_parts(target, held.parts, parts)
+            staged = await self._assembled(link, target, held, chosen)
             try:
                 if create_only and not staged.is_new:
                     raise PreconditionFailedError("the object exists already")
-                await self._cut(link, staged, size)
+                size = sum(part.info.size for part in chosen)
                 await staged.claim(size)
                 await staged.sealed(staged.seal(record))
-                done = f"done-{size}-{staged.identity.mtime}".encode("ascii")
-                await self._ground.write_private(link, held.folder + b"/" + done, b"")
+                done = b"done-%d-%d" % staged.identity
+                await ground.write_private(link, held.folder + b"/" + done, b"")
             except BaseException:
                 staged.drop()
                 raise
-            await staged.publish(create_only=create_only)
-            self._take_away(link, held, done)
+            await staged.publish(
+                create_only=create_only, placed=lambda: self._take_away(link, held, done)
+            )
             return record.info(target.key, staged.identity)
+
+    async def _assembled(
+        self, link: Link, target: PathTarget, held: _Held, parts: Sequence[_Part]
+    ) -> Staged:
+        """The staged file as it is, when the parts lie in it in order; else another one."""
+        data = held.folder + b"/data"
+        if _lie_in_order(parts):
+            staged = Staged(self._ground, link, target, existing=data)
+            await staged.begin(None)
+            try:
+                await self._cut(link, staged, parts[-1].end)
+            except BaseException:
+                staged.drop()
+                raise
+            return staged
+        staged = Staged(self._ground, link, target)
+        await staged.begin(None)
+        source: Answer = None
+        try:
+            (source,) = await link.all_of([link.open(data)])
+            if not isinstance(source, bytes):
+                raise source or Failure(wire.BAD_MESSAGE)
+            assert staged.handle is not None
+            at = 0
+            for part in parts:
+                size = part.info.size
+                await transfer(self._ground, link, source, part.offset, size, staged.handle, at)
+                at += size
+        except BaseException:
+            staged.drop()
+            raise
+        finally:
+            if isinstance(source, bytes):
+                link.let_go(source)
+        return staged
 
     async def _cut(self, link: Link, staged: Staged, size: int) -> None:
         """Takes away what lies behind the last part that was asked for."""
@@ -273,7 +308,7 @@ class Uploads:
 
     def _take_away(self, link: Link, held: _Held, *more: bytes) -> None:
         done = [] if held.done is None else [b"done-%d-%d" % held.done]
-        names = [b"data", b"meta", *(part.name for part in held.parts), *done, *more]
+        names = [b"data", b"meta", *(part.name for part in held.marks), *done, *more]
         self._sweep_away(link, held.folder, names)
 
     async def abort(self, target: PathTarget, upload_id: str) -> None:
@@ -297,43 +332,65 @@ class Uploads:
     async def sweep(self, link: Link) -> None:
         """Removes uploads that got no part for longer than the configured time."""
         ground = self._ground
-        limit = ground.now() - int(ground.config.multipart_ttl.total_seconds())
+        limit = ground.clock() - ground.config.multipart_ttl.total_seconds()
         for home in await link.entries(ground.uploads[:-1]) or ():
             place = ground.uploads + home.name
             for one in await link.entries(place) or ():
-                if one.attributes.is_folder and one.attributes.mtime < limit:
-                    await self._remove(link, place + b"/" + one.name)
+                folder = place + b"/" + one.name
+                is_old = one.attributes.is_folder and one.attributes.mtime <= limit
+                if is_old and not await self._is_active(link, folder, limit):
+                    await self._remove(link, folder)
+
+    async def _is_active(self, link: Link, folder: bytes, since: float) -> bool:
+        """By our own times: those of the server are in whole seconds."""
+        fields = await self._readable(link, folder)
+        marks, _ = _marks(await link.entries(folder) or ())
+        times = [part.sent_at for part in marks]
+        if fields is not None:
+            times.append(float(fields["t"]))
+        return max(times, default=0.0) > since
 
 
 def _marks(names: Sequence[Name]) -> tuple[list[_Part], Identity | None]:
-    """Parts in order, and what the upload became, or was about to."""
+    """Parts by place, and what the upload became, or was about to."""
     parts: list[_Part] = []
     done: Identity | None = None
     for name, _ in names:
         if found := _PART.fullmatch(name):
-            info = PartInfo(int(found[1]), found[4].decode(), int(found[3]))
-            parts.append(_Part(info, int(found[2]), name))
+            info = PartInfo(int(found[1]), found[5].decode(), int(found[3]))
+            parts.append(_Part(info, int(found[2]), int(found[4]) / 1000, name))
         elif found := _DONE.fullmatch(name):
             this = Identity(int(found[1]), int(found[2]))
             done = this if done is None else max(done, this, key=lambda one: one.mtime)
-    parts.sort(key=lambda part: part.info.number)
+    parts.sort(key=lambda part: (part.offset, part.end))
     return parts, done
 
 
-def _check_parts(target: PathTarget, held: Sequence[_Part], asked: Sequence[PartInfo]) -> int:
-    """Bytes of the object. InvalidPartError unless just the parts that are there are asked for:
-    they lie behind each other already."""
+def _check_parts(
+    target: PathTarget, held: Sequence[_Part], asked: Sequence[PartInfo]
+) -> list[_Part]:
+    """The parts that are asked for; InvalidPartError when one is not there."""
     numbers = [part.number for part in asked]
-    where = {"bucket": target.bucket, "key": target.key}
     if not asked or numbers != sorted(set(numbers)):
-        raise InvalidPartError("parts in rising order, at least one", **where)
+        raise InvalidPartError(
+            "parts in rising order, at least one", bucket=target.bucket, key=target.key
+        )
     known = {part.info.number: part for part in held}
-    offset = 0
+    chosen = []
     for part in asked:
         kept = known.get(part.number)
         if kept is None or kept.info.etag != part.etag:
-            raise InvalidPartError(f"part {part.number} is not there", **where)
-        if kept.offset != offset:
-            raise InvalidPartError(f"part {part.number} follows one that is left out", **where)
-        offset = kept.end
-    return offset
+            raise InvalidPartError(
+                f"part {part.number} is not there", bucket=target.bucket, key=target.key
+            )
+        chosen.append(kept)
+    return chosen
+
+
+def _lie_in_order(parts: Sequence[_Part]) -> bool:
+    offset = 0
+    for part in parts:
+        if part.offset != offset:
+            return False
+        offset = part.end
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from trove_async.driver.paths import PathTarget
@@ -33,15 +34,18 @@ async def publish(
     *,
     create_only: bool = False,
     keep_staged: bool = False,
+    placed: Callable[[], None] | None = None,
 ) -> None:
     """Gives the sealed file ``staged`` the place of ``target``; its record is claimed.
+
+    ``placed`` is called once it has that place, also when a cancel came meanwhile.
 
     When this raises, record and file (but for ``keep_staged``) are taken away, unless it cannot
     be known whether they are published: then the record stays, for the sweep."""
     private = () if keep_staged else (staged,)
     claimed = ground.sidecar(target.path, identity)
     try:
-        replaced = await _place(ground, link, target, staged, identity, create_only)
+        replaced, interrupted = await _place(ground, link, target, staged, identity, create_only)
     except (Lost, asyncio.CancelledError):
         ground.pool.clean(link, *private)  # no harm where it is an object by now
         raise
@@ -52,6 +56,10 @@ async def publish(
         ground.pool.clean(link, *private)
     if replaced is not None and replaced != identity and replaced.mtime < identity.mtime:
         ground.drop_record(link, target.path, replaced, deleted=False)
+    if placed is not None:
+        placed()
+    if interrupted is not None:
+        raise interrupted
 
 
 async def _place(
@@ -61,27 +69,33 @@ async def _place(
     staged: bytes,
     identity: Identity,
     create_only: bool,
-) -> Identity | None:
-    """The identity of what was replaced; None: nothing was there."""
+) -> tuple[Identity | None, asyncio.CancelledError | None]:
+    """(identity of what was replaced, if anything was; a cancel that came too late)."""
     path = ground.path(target)
     for _ in range(_TRIES):
-        asked = [link.lstat(path)]
+        there = link.lstat(path)  # answered before the rename, next to which it stands
         if create_only:
-            asked.append(link.link_to(staged, path))
+            asked = link.link_to(staged, path)
         elif ground.can_replace:
-            asked.append(link.rename(staged, path))
+            asked = link.rename(staged, path)
         else:
-            asked.append(link.rename_new(staged, path))
-        answers = await link.all_of(asked)
-        there = answers[0]
-        placed = answers[1]
+            asked = link.rename_new(staged, path)
+        interrupted: asyncio.CancelledError | None = None
+        try:
+            placed = await asked
+        except asyncio.CancelledError as exc:
+            placed = asked.result()
+            if placed is not None:
+                raise
+            interrupted = exc
         if isinstance(placed, Lost):
             if not await _recovered(ground, target, staged, identity, create_only, placed):
                 raise PreconditionFailedError("the object exists already")
-            return None
-        found = attributes(there)
+            return None, None
+        found = attributes(there.result() if there.done() else await there)
         if placed is None:
-            return identity_of(found) if found is not None and found.is_file else None
+            is_object = found is not None and found.is_file
+            return identity_of(found) if found and is_object else None, interrupted
         failure = placed if isinstance(placed, Failure) else Failure(wire.BAD_MESSAGE)
         if failure.code == wire.NO_SUCH_FILE:
             await ground.make_folders(link, target)
@@ -104,7 +118,7 @@ async def _place(
         if ground.can_replace:
             raise failure
         await _replace_in_two_steps(ground, link, path, staged)
-        return identity_of(found)
+        return identity_of(found), None
     await _say_what_is_in_the_way(ground, link, target)
     raise BackendError("the folders of the key were removed again and again")
 

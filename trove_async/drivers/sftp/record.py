@@ -34,7 +34,7 @@ def identity_of(found: Attributes) -> Identity:
     return Identity(found.size, found.mtime)
 
 
-def moment(mtime: int) -> datetime:
+def moment(mtime: float) -> datetime:
     return _EPOCH + timedelta(seconds=mtime)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Final
 
 from trove_async.driver.paths import PathTarget
 from trove_async.driver.records import unseal
+from trove_async.drivers.sftp.gathering import gathered
 from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link
+from trove_async.drivers.sftp.multipart import Uploads
 from trove_async.drivers.sftp.record import Identity, identity_of
 from trove_async.drivers.sftp.wire import Failure
 from trove_async.errors import TroveError
@@ -23,12 +26,19 @@ _SETTLED: Final = 3600
 claiming it and its rename."""
 
 
-async def sweep(ground: Ground, link: Link) -> None:
+async def sweep(ground: Ground, link: Link, uploads: Uploads) -> None:
     """What cannot be judged stays."""
+    parts = (
+        lambda: _sweep_staging(ground, link),
+        lambda: _sweep_records(ground, link),
+        lambda: uploads.sweep(link),
+    )
+    await gathered([_tried(part) for part in parts])
+
+
+async def _tried(part: Callable[[], Coroutine[None, None, None]]) -> None:
     with suppress(Failure):
-        await _sweep_staging(ground, link)
-    with suppress(Failure):
-        await _sweep_records(ground, link)
+        await part()
 
 
 async def _sweep_staging(ground: Ground, link: Link) -> None:

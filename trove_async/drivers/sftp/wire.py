@@ -73,6 +73,7 @@ _HAS_IDS: Final = 0x02
 _HAS_MODE: Final = 0x04
 _HAS_TIMES: Final = 0x08
 _HAS_MORE: Final = 0x80000000
+_USUAL: Final = _HAS_SIZE | _HAS_IDS | _HAS_MODE | _HAS_TIMES
 
 LONGEST: Final = 8 * 1024 * 1024
 """Bytes of one message; a server that says more is not believed."""
@@ -81,6 +82,7 @@ _u32 = struct.Struct(">I")
 _2u32 = struct.Struct(">II")
 _u64 = struct.Struct(">Q")
 _u64_u32 = struct.Struct(">QI")
+_usual = struct.Struct(">QIIIII")
 
 
 class Failure(Exception):
@@ -245,6 +247,9 @@ def _string(data: bytes, at: int) -> tuple[bytes, int]:
 def _attributes(data: bytes, at: int) -> tuple[Attributes, int]:
     (flags,) = _unpack(_u32, data, at)
     at += 4
+    if flags == _USUAL and at + 28 <= len(data):  # all that there is, as OpenSSH sends it
+        size, _, _, mode, _, mtime = _usual.unpack_from(data, at)
+        return Attributes(size, mtime, mode), at + 28
     size = mtime = mode = 0
     if flags & _HAS_SIZE:
         (size,) = _unpack(_u64, data, at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from trove_async._chunks import OneChunk
@@ -221,7 +221,7 @@ class Staged:
             elif answer is not None:
                 await self.ground.check(self.link, [answer])
 
-    async def publish(self, *, create_only: bool) -> None:
+    async def publish(self, *, create_only: bool, placed: Callable[[], None] | None = None) -> None:
         await publish(
             self.ground,
             self.link,
@@ -230,6 +230,7 @@ class Staged:
             self.identity,
             create_only=create_only,
             keep_staged=not self._is_ours,
+            placed=placed,
         )
 
     def _drop_claim(self) -> None:

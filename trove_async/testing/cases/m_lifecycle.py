@@ -226,7 +226,7 @@ async def reopen_after_close(h: Harness) -> None:
 async def ping_ok_and_down(h: Harness) -> None:
     health = (await h.store.ping())["default"]
     assert health.ok and health.error is None and health.latency >= 0, health
-    place, driver = await faulty_place(h, timeouts=Timeouts(read=0.1, connect=0.1))
+    place, driver = await faulty_place(h, timeouts=Timeouts(read=0.3))
     driver.add(fail("ping", lambda: UnavailableError("nobody listens")))
     health = (await place.store.ping())["default"]
     assert not health.ok and health.error is not None and "nobody listens" in health.error
