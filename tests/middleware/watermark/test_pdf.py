@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zlib
 
 import pikepdf
@@ -54,6 +55,22 @@ def test_two_libraries_read_the_text_and_the_same_pages(kind: str, text: str, in
     assert _information(after) == expected
     assert _pages(after) == _pages(source)
     assert after.startswith(source)
+
+
+def test_the_places_in_the_update_are_exact() -> None:
+    source = classic(ROOTED)
+    after = marked(locate, source, "x")
+    at = int(re.findall(rb"startxref\n(\d+)\n", after)[-1])
+    lines = re.match(rb"xref\n0 1\n0{10} 65535 f \n4 1\n(\d{10}) 00000 n \ntrailer\n", after[at:])
+    assert lines is not None
+    assert after[int(lines[1]) :].startswith(b"4 0 obj\n<< /Title (by hand) ")
+    after = marked(locate, predicted(b"\2"), "x")
+    at = int(re.findall(rb"startxref\n(\d+)\n", after)[-1])
+    assert after[at:].startswith(b"6 0 obj\n")
+    rows = after[at:].split(b"stream\n")[1][:22]
+    kind, place, _, other, itself, _ = struct.unpack(">BQHBQH", rows)
+    assert (kind, other, itself) == (1, 1, at)
+    assert after[place:].startswith(b"4 0 obj\n")
 
 
 @pytest.mark.parametrize("kind", PDF_KINDS)
@@ -155,7 +172,8 @@ def test_without_information_there_is_some_afterwards(trailer: bytes) -> None:
 def test_what_readers_forgive_in_a_trailer(odd: bytes) -> None:
     after = marked(locate, classic(b"<< /Size 5 /Root 1 0 R %b >>" % odd), "x")
     reader = pypdf.PdfReader(io.BytesIO(after))
-    assert (reader.metadata or {})["/Watermark"] == "x"
+    assert reader.metadata is not None
+    assert str(reader.metadata["/Watermark"]) == "x"
     assert len(reader.pages) == len(_pages(after)) == 1
 
 
@@ -300,6 +318,7 @@ HOSTILE = {
     ),
     "information at another's place": classic(ROOTED).replace(b"4 0 obj", b"3 0 obj"),
     "information without an end": classic(ROOTED).replace(b"(by hand) >>\nendobj", b"(by hand) >>"),
+    "an object stream that holds another": hybrid().replace(b"\n4 0 <<", b"\n9 0 <<"),
     "too many updates": _many_updates(70),
     "rows that inflate too far": _stream_of(
         zlib.compress(bytes(12_000_000), 9), b"/Filter /FlateDecode"
@@ -317,6 +336,11 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_cannot_be_understood_is_left_alone(name: str) -> None:
     assert reason(locate, HOSTILE[name]) is not None
+
+
+def test_a_circle_is_seen_as_one() -> None:
+    found = reason(locate, HOSTILE["a circle"])
+    assert found == "a PDF whose cross-reference sections run in a circle"
 
 
 def test_a_document_of_fifty_updates_is_still_read() -> None:

@@ -39,6 +39,7 @@ def test_pillow_reads_the_text_and_the_same_pixels(text: str) -> None:
     ("text", "name", "content"),
     [
         ("é", b"tEXt", b"Watermark\0\xe9"),
+        ("\u20ac", b"iTXt", b"Watermark\0\0\0\0\0\xe2\x82\xac"),
         ("漢", b"iTXt", b"Watermark\0\0\0\0\0\xe6\xbc\xa2"),
     ],
 )
