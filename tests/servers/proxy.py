@@ -54,6 +54,11 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     hits: int = 0
+    struck: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def strike(self) -> None:
+        self.hits += 1
+        self.struck.set()
 
 
 def latency(
@@ -147,23 +152,24 @@ class _Message:
         before, after = data[:cut], data[cut:]
         if fault.kind == "corrupt":
             if start <= self._at:
-                fault.hits += 1
+                fault.strike()
                 after = bytes([after[0] ^ 0x20]) + after[1:]
             await _send(sink, before + after)
             return
         await _send(sink, before)
         if fault.kind == "latency":
             if start <= self._at:
-                fault.hits += 1
+                fault.strike()
                 await asyncio.sleep(fault.seconds)
             await _send(sink, after)
         elif fault.kind == "slow":
-            fault.hits += start <= self._at
+            if start <= self._at:
+                fault.strike()
             for number in range(len(after)):
                 await asyncio.sleep(fault.seconds)
                 await _send(sink, after[number : number + 1])
         else:
-            fault.hits += 1
+            fault.strike()
             if fault.kind == "hang":
                 await asyncio.Event().wait()
             raise _Broken(fault.kind)
@@ -232,7 +238,7 @@ class Proxy:
         upstream: asyncio.StreamWriter | None = None
         try:
             if (fault := self._matching("", "refuse")) is not None:
-                fault.hits += 1
+                fault.strike()
                 raise _Broken("reset")
             server, upstream = await asyncio.open_connection(*self._target, limit=_MOST_HEAD)
             if self._http:
@@ -298,7 +304,7 @@ class Proxy:
         fault = self._matching(line, "status", *_CARRIED)
         length = _length(head)
         if fault is not None and fault.kind == "status":
-            fault.hits += 1
+            fault.strike()
             await _drained(reader, head)
             await _send(writer, _scripted(fault, line))
             return True

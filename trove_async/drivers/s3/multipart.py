@@ -9,16 +9,24 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from trove_async.driver import Chunks, HeadOptions, PutOptions
+from trove_async.driver.conditions import check_write
 from trove_async.drivers.s3.base import Opened
 from trove_async.drivers.s3.config import MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.info import meta_headers, unquoted
 from trove_async.drivers.s3.parallel import Parallel, etag_of, finished
 from trove_async.drivers.s3.reading import Reads
 from trove_async.drivers.s3.supply import Part, Supply
-from trove_async.drivers.s3.writing import Writes, put_headers, sent_part, write_conditions
+from trove_async.drivers.s3.writing import (
+    Writes,
+    put_headers,
+    sent_part,
+    storable,
+    write_conditions,
+)
 from trove_async.errors import (
     BucketNotFoundError,
     InvalidPartError,
+    ObjectNotFoundError,
     OperationTimeoutError,
     PreconditionFailedError,
     TroveError,
@@ -69,7 +77,8 @@ class Multipart(Reads, Writes):
         }
         if self.config.checksum == "when_supported":
             params |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-        answer = await opened.control("create_multipart_upload", bucket, key, **params)
+        with storable(bucket, key):
+            answer = await opened.control("create_multipart_upload", bucket, key, **params)
         upload_id: str = answer["UploadId"]
         while len(self._begun) >= _REMEMBERED:
             del self._begun[next(iter(self._begun))]
@@ -194,6 +203,8 @@ class Multipart(Reads, Writes):
             params["IfMatch"] = conditions["if-match"]
         if "if-none-match" in conditions:
             params["IfNoneMatch"] = conditions["if-none-match"]
+        if options.if_match is not None:
+            await self._check_condition(bucket, key, options)
         is_in_doubt = False
         for attempt in range(1, _TRIES + 1):
             try:
@@ -264,6 +275,7 @@ class Multipart(Reads, Writes):
         first: Part,
         options: PutOptions,
     ) -> ObjectInfo:
+        await self._check_condition(bucket, key, options)
         beginning = asyncio.ensure_future(self.initiate_multipart(bucket, key, options))
         try:
             upload_id = await finished(beginning, grace=_GRACE)
@@ -302,6 +314,17 @@ class Multipart(Reads, Writes):
         except BaseException as exc:
             await self._drop(bucket, key, upload_id, exc)
             raise
+
+    async def _check_condition(self, bucket: str, key: str, options: PutOptions) -> None:
+        """Before a long body moves, and again before it counts: the server has the last word,
+        but some look at no etag when an upload completes."""
+        if options.if_match is None and options.if_none_match is None:
+            return
+        try:
+            etag = (await self.head(bucket, key, HeadOptions())).etag
+        except ObjectNotFoundError:
+            etag = None
+        check_write(options.if_match, options.if_none_match, etag)
 
     async def _drop(
         self, bucket: str, key: str, upload_id: str, reason: BaseException | None

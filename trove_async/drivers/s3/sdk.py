@@ -332,12 +332,18 @@ class Connection:
             region_name=config.region or self._session.region_name or "us-east-1",
             endpoint_url=config.endpoint,
             config=settings,
+            verify=_verify(config),
         )
         return await self._stack.enter_async_context(making)
 
     async def close(self) -> None:
         await self._stack.aclose()
         await asyncio.sleep(0)  # lets the transports go
+
+
+def _verify(config: S3Config) -> bool | None:
+    """Certificates are always checked; where there is no TLS, loading them is left out."""
+    return False if (config.endpoint or "").startswith("http://") else None
 
 
 def is_by_path(config: S3Config) -> bool:

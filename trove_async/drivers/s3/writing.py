@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
@@ -19,6 +20,8 @@ from trove_async.drivers.s3.supply import Part, Sums, Supply, md5_of
 from trove_async.drivers.s3.wire import Request
 from trove_async.errors import (
     InvalidInputError,
+    InvalidKeyError,
+    ObjectNotFoundError,
     PreconditionFailedError,
     TrailingDataError,
     TroveError,
@@ -34,6 +37,7 @@ __all__ = [
     "check_size",
     "put_headers",
     "sent_part",
+    "storable",
     "tried",
     "write_conditions",
 ]
@@ -71,6 +75,16 @@ def write_conditions(options: PutOptions) -> dict[str, str]:
             raise UnsupportedError('S3 knows only if_none_match="*" for writes')
         headers["if-none-match"] = "*"
     return headers
+
+
+@contextmanager
+def storable(bucket: str, key: str) -> Generator[None, None, None]:
+    """A write that is answered "not found", though not for its bucket, has a key that the
+    server's own routes do not reach."""
+    try:
+        yield
+    except ObjectNotFoundError as exc:
+        raise InvalidKeyError("the server takes no such key", bucket=bucket, key=key) from exc
 
 
 def base64_crc(crc: int) -> str:
@@ -188,7 +202,8 @@ class Writes(S3Base):
             headers["x-amz-checksum-crc32"] = base64_crc(sums.crc)
         pieces, digest = part.pieces, sums.sha256
         request = Request("PutObject", bucket, key, {}, headers, pieces, part.size, digest)
-        answer = await opened.plane.send(request)
+        with storable(bucket, key):
+            answer = await opened.plane.send(request)
         said = answer.headers
         await compare(said, part, sums)
         etag = unquoted(said.get("etag"))
