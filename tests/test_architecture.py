@@ -20,6 +20,7 @@ ROWS = {
     "_names": 2.0,
     "_threads": 2.1,
     "_chunks": 2.2,
+    "_supply": 2.3,
     "driver": 3,
     "drivers": 4,
     "middleware": 4,

@@ -7,8 +7,9 @@ import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from tests.chunking import rechunk
 from trove_async import Chunks, Context, Direction, Layout, RangeSource, Stage
-from trove_async._chunks import collect, rechunk
+from trove_async._chunks import collect
 from trove_async.errors import CorruptFrameError, TrailingDataError, TruncatedError
 
 FRAME = 1000

@@ -7,7 +7,6 @@ import inspect
 import io
 import os
 import stat
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,16 +19,12 @@ from trove_async.errors import ChecksumMismatchError, TrailingDataError, Truncat
 __all__ = [
     "Body",
     "Digest",
-    "Feed",
     "OneChunk",
-    "Peeked",
     "Tap",
     "as_body",
     "chunks_of",
     "collect",
     "cut",
-    "gather_chunks",
-    "rechunk",
 ]
 
 Bytes = bytes | bytearray | memoryview
@@ -99,82 +94,6 @@ async def collect(chunks: AsyncIterable[Bytes]) -> bytes:
     return b"".join(parts)
 
 
-class Peeked:
-    """Chunks whose first bytes can be looked at before they are passed on. The level below
-    belongs to the chain."""
-
-    __slots__ = ("_chunks", "_ended", "_held", "_length")
-
-    is_same_bytes = True
-
-    def __init__(self, chunks: Closable) -> None:
-        self._chunks = chunks
-        self._held: deque[Bytes] = deque()
-        self._length = 0
-        self._ended = False
-
-    async def head(self, size: int) -> bytes:
-        """The first ``size`` bytes, fewer only when there are no more."""
-        while self._length < size and not self._ended:
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
-                self._ended = True
-            else:
-                self._held.append(chunk)
-                self._length += len(chunk)
-        if self._held and len(self._held[0]) >= size:
-            return bytes(self._held[0][:size])
-        return b"".join(self._held)[:size]
-
-    @property
-    def is_all(self) -> bool:
-        """What has been looked at is everything."""
-        return self._ended
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Bytes:
-        if self._held:
-            return self._held.popleft()
-        if self._ended:
-            raise StopAsyncIteration
-        return await self._chunks.__anext__()
-
-    async def aclose(self) -> None:
-        self._held.clear()
-        self._ended = True
-
-
-class Feed:
-    """Chunks taken in exact amounts."""
-
-    __slots__ = ("_chunks", "_rest")
-
-    def __init__(self, chunks: Closable) -> None:
-        self._chunks = chunks
-        self._rest: memoryview = memoryview(b"")
-
-    async def take(self, size: int) -> AsyncBytes:
-        """The next ``size`` bytes; TruncatedError when there are fewer."""
-        while size:
-            if not self._rest:
-                chunk = await anext(self._chunks, None)
-                if chunk is None:
-                    raise TruncatedError(f"the body ended {size} bytes too early")
-                self._rest = memoryview(chunk)
-            piece = self._rest[:size]
-            self._rest = self._rest[len(piece) :]
-            size -= len(piece)
-            yield piece
-
-    async def rest(self) -> AsyncBytes:
-        if self._rest:
-            yield self._rest
-        async for chunk in self._chunks:
-            yield chunk
-
-
 async def cut(chunks: Closable, start: int, stop: int) -> AsyncBytes:
     """Bytes ``start`` to ``stop`` of a stream; stops pulling at the last one and closes it."""
     position = 0
@@ -190,43 +109,6 @@ async def cut(chunks: Closable, start: int, stop: int) -> AsyncBytes:
             position = end
             if position >= stop:
                 return
-
-
-async def rechunk(chunks: AsyncIterable[Bytes], size: int) -> AsyncBytes:
-    """The same bytes in chunks of exactly ``size``, the last one shorter. Copies only to join."""
-    held: list[Bytes] = []
-    length = 0
-    async for chunk in chunks:
-        view = memoryview(chunk)
-        while length + len(view) >= size:
-            head = view[: size - length]
-            view = view[len(head) :]
-            yield b"".join([*held, head]) if held else head
-            held.clear()
-            length = 0
-        if len(view):
-            held.append(view)
-            length += len(view)
-    if held:
-        yield b"".join(held)
-
-
-async def gather_chunks(
-    chunks: AsyncIterable[Bytes], size: int, most: int = 512
-) -> AsyncGenerator[list[Bytes], None]:
-    """Lists of chunks that together reach ``size`` bytes or ``most`` pieces: one thread job each.
-
-    Nothing is copied; a large chunk is a list of one."""
-    held: list[Bytes] = []
-    length = 0
-    async for chunk in chunks:
-        held.append(chunk)
-        length += len(chunk)
-        if length >= size or len(held) >= most:
-            yield held
-            held, length = [], 0
-    if held:
-        yield held
 
 
 class Digest:

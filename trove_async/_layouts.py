@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from trove_async._record import Record
 from trove_async.driver.base import Chunks
 from trove_async.middleware.base import Layout, RangeSource
-from trove_async.model import ObjectInfo
+from trove_async.model import MiB, ObjectInfo
 
 __all__ = ["Known", "Layouts", "Place", "View", "through"]
 
@@ -25,6 +26,11 @@ class Known:
     layouts: list[Layout]
     """From the driver to the user; empty for plain bytes."""
     size: int
+
+    @property
+    def bytes(self) -> int:
+        """What its tables hold in memory, as far as they tell (`__sizeof__`)."""
+        return sum(sys.getsizeof(layout) for layout in self.layouts)
 
 
 class View:
@@ -53,10 +59,13 @@ def through(layouts: list[Layout], stored: RangeSource) -> RangeSource:
 
 
 class Layouts:
-    """Least recently used first out."""
+    """Least recently used first out, bounded in objects and in bytes of their tables: an
+    object of a terabyte has a megabyte of them."""
 
-    def __init__(self, most: int = 1024) -> None:
+    def __init__(self, most: int = 1024, most_bytes: int = 64 * MiB) -> None:
         self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._known: OrderedDict[Place, Known] = OrderedDict()
 
     def get(self, place: Place) -> Known | None:
@@ -70,13 +79,18 @@ class Layouts:
         return known if known is not None and etag and known.info.etag == etag else None
 
     def put(self, place: Place, known: Known) -> None:
+        self.drop(place)
         self._known[place] = known
-        self._known.move_to_end(place)
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
+        self._bytes += known.bytes
+        while len(self._known) > self._most or self._bytes > self._most_bytes:
+            _, dropped = self._known.popitem(last=False)
+            self._bytes -= dropped.bytes
 
     def drop(self, place: Place) -> None:
-        self._known.pop(place, None)
+        known = self._known.pop(place, None)
+        if known is not None:
+            self._bytes -= known.bytes
 
     def clear(self) -> None:
         self._known.clear()
+        self._bytes = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from trove_async._chunks import Feed, OneChunk
+from trove_async._chunks import OneChunk
+from trove_async._supply import Supply
 from trove_async.driver.base import Bytes, Chunks
-from trove_async.errors import InvalidInputError
+from trove_async.errors import InvalidInputError, TruncatedError
 from trove_async.middleware.base import Context, Edit, RangeSource
 from trove_async.middleware.pipeline import Entry
 
@@ -43,24 +44,24 @@ class Shown:
     async def splice(self, chunks: Chunks, start: int, stop: int) -> AsyncGenerator[Bytes, None]:
         """The presented bytes ``start`` to ``stop``, given those below them; pulls ``chunks``
         to their end, where they are checked."""
-        feed = Feed(chunks)
+        supply = Supply(chunks)
         position = start
         shift = 0
         for edit in self._edits:
             begins = edit.offset + shift
             ends = begins + len(edit.data)
-            if position < min(begins, stop):
-                async with aclosing(feed.take(min(begins, stop) - position)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-                position = min(begins, stop)
+            while position < min(begins, stop):
+                piece = await supply.some(min(begins, stop) - position)
+                if piece is None:
+                    raise TruncatedError("the body ended before all of it was shown")
+                yield piece
+                position += len(piece)
             if begins <= position < min(ends, stop):
                 yield edit.data[position - begins : min(ends, stop) - begins]
                 position = min(ends, stop)
             shift += len(edit.data)
-        async with aclosing(feed.rest()) as pieces:
-            async for piece in pieces:
-                yield piece
+        async for rest in supply:
+            yield rest
 
     def read(self, start: int, stop: int) -> Chunks:
         if start >= stop:

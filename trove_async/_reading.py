@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from trove_async._backend import Backend
-from trove_async._chunks import Digest, OneChunk, Peeked, collect, cut
+from trove_async._chunks import Digest, OneChunk, collect, cut
 from trove_async._layouts import Known, Layouts, through
 from trove_async._names import content_type_of
 from trove_async._present import Shown, shown
 from trove_async._reader import ObjectReader, check_whole, verified
 from trove_async._record import Record, read_record, seen_as
 from trove_async._source import Body, Stored, changed, fetch, pinned
+from trove_async._supply import Supply
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
 from trove_async.driver.options import ByteRange, GetOptions
@@ -159,11 +160,11 @@ class Reading:
         return ObjectReader(seen, chain, None, None if observers else size)
 
     async def _recognised_in_stream(self, chain: Chain, record: Record) -> Record:
-        peeked = Peeked(chain.top)
-        chain.push(peeked)
+        supply = Supply(chain.top)
+        chain.push(supply)
         for size in (ENOUGH, MOST):
-            head = await peeked.head(size)
-            found = recognised(head, is_all=peeked.is_all)
+            head = await supply.head(size)
+            found = recognised(head, is_all=supply.ended)
             if found is not None:
                 return replace(record, encodings=found)
         return record
@@ -177,14 +178,14 @@ class Reading:
         record: Record,
         info: ObjectInfo,
     ) -> ObjectReader:
-        peeked = Peeked(chain.top)
-        chain.push(peeked)
+        supply = Supply(chain.top)
+        chain.push(supply)
 
         async def elsewhere() -> RangeSource:
             known = await self._known(self._stored(info), record)
             return self._logical(known)
 
-        layers = await shown(presenters, _Looks(peeked, seen.size, elsewhere), context)
+        layers = await shown(presenters, _Looks(supply, seen.size, elsewhere), context)
         for layer in layers:
             chain.push(layer.splice(chain.top, 0, layer.size))
         size = layers[-1].size if layers else seen.size
@@ -444,12 +445,12 @@ class _Looks:
     """A stream that has not been read, as a source of ranges: what stands near its start is
     looked up in it, the rest elsewhere."""
 
-    __slots__ = ("_elsewhere", "_peeked", "_source", "size")
+    __slots__ = ("_elsewhere", "_source", "_supply", "size")
 
     def __init__(
-        self, peeked: Peeked, size: int, elsewhere: Callable[[], Awaitable[RangeSource]]
+        self, supply: Supply, size: int, elsewhere: Callable[[], Awaitable[RangeSource]]
     ) -> None:
-        self._peeked = peeked
+        self._supply = supply
         self._elsewhere = elsewhere
         self._source: RangeSource | None = None
         self.size = size
@@ -459,7 +460,7 @@ class _Looks:
 
     async def _read(self, start: int, stop: int) -> AsyncGenerator[Bytes, None]:
         if stop <= _MOST_PEEKED:
-            if piece := (await self._peeked.head(stop))[start:]:
+            if piece := (await self._supply.head(stop))[start:]:
                 yield piece
             return
         if self._source is None:

@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from tests.chunking import rechunk
 from trove_async import (
     BucketInfo,
     BucketOptions,
@@ -26,7 +27,6 @@ from trove_async import (
     RawObject,
     UnavailableError,
 )
-from trove_async._chunks import rechunk
 from trove_async.drivers.memory import MemoryDriver
 
 Bytes = bytes | bytearray | memoryview

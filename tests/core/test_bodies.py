@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trove_async as trove
+from tests.chunking import rechunk
 from tests.core.layers import Source
 from tests.strategies import chopped
 from trove_async import Trove
-from trove_async._chunks import OneChunk, as_body, collect, cut, gather_chunks, rechunk
+from trove_async._chunks import OneChunk, as_body, collect, cut
 from trove_async.testing.leaks import open_descriptors
 
 CHUNK = 1000
@@ -367,16 +368,6 @@ async def test_cut_is_a_slice_and_closes_its_source(
     assert b"".join(found) == data[start:stop]
     assert all(found)
     assert source.closed == 1
-
-
-@settings(max_examples=80, deadline=None, database=None)
-@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(1, 90), max_size=4))
-async def test_gathered_chunks_are_bounded_in_bytes_and_pieces(
-    data: bytes, cuts: list[int]
-) -> None:
-    lists = [pieces async for pieces in gather_chunks(several(data, cuts), 64, most=3)]
-    assert b"".join(bytes(piece) for pieces in lists for piece in pieces) == data
-    assert all(1 <= len(pieces) <= 3 for pieces in lists)
 
 
 async def test_one_chunk_is_read_once() -> None:

@@ -20,7 +20,12 @@ from trove_async.errors import InvalidConfigError, InvalidInputError, InvalidRan
 from trove_async.middleware import Edit
 
 Bytes = bytes | bytearray | memoryview
-STACKS: dict[str, list[type[Xor] | type[Flip]]] = {"plain": [], "xor": [Xor], "flip": [Flip], "both": [Xor, Flip]}
+STACKS: dict[str, list[type[Xor] | type[Flip]]] = {
+    "plain": [],
+    "xor": [Xor],
+    "flip": [Flip],
+    "both": [Xor, Flip],
+}
 BODY = bytes(range(256)) * 40
 
 

@@ -35,15 +35,26 @@ if TYPE_CHECKING:
         KeyProvider,
         Keyring,
         RewrapReport,
+        TenantKeys,
         key_usage,
         rebind,
         rewrap,
         rewrap_bucket,
+        verify_retired,
     )
-    from trove_async.middleware.scan import ClamAV, Scan, Scanner
+    from trove_async.middleware.scan import (
+        CLEAN,
+        ClamAV,
+        Scan,
+        Scanner,
+        ScanSession,
+        Spooled,
+        Verdict,
+    )
     from trove_async.middleware.watermark import Watermark
 
 _READY_MADE = {
+    "CLEAN": "scan",
     "CachedKeyProvider": "encrypt",
     "ClamAV": "scan",
     "Compress": "compress",
@@ -52,8 +63,13 @@ _READY_MADE = {
     "Keyring": "encrypt",
     "RewrapReport": "encrypt",
     "Scan": "scan",
+    "ScanSession": "scan",
     "Scanner": "scan",
+    "Spooled": "scan",
+    "TenantKeys": "encrypt",
+    "Verdict": "scan",
     "Watermark": "watermark",
+    "verify_retired": "encrypt",
     "key_usage": "encrypt",
     "rebind": "encrypt",
     "rewrap": "encrypt",
@@ -61,6 +77,7 @@ _READY_MADE = {
 }
 
 __all__ = [
+    "CLEAN",
     "CachedKeyProvider",
     "Call",
     "ClamAV",
@@ -82,11 +99,15 @@ __all__ = [
     "Relocating",
     "RewrapReport",
     "Scan",
+    "ScanSession",
     "Scanner",
     "Scope",
     "SeekableTransform",
+    "Spooled",
     "Stage",
+    "TenantKeys",
     "Transform",
+    "Verdict",
     "Watermark",
     "WriteMiddleware",
     "buckets",
@@ -97,6 +118,7 @@ __all__ = [
     "rebind",
     "rewrap",
     "rewrap_bucket",
+    "verify_retired",
     "when",
 ]
 

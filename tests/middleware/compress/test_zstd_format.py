@@ -97,8 +97,8 @@ async def test_frames_grow_by_four_twice_and_the_marker_says_how_far() -> None:
         ({"growth_after": 0}, MiB),
         ({"frame_size": 4 * MiB}, 16 * MiB),
         ({"frame_size": 32 * MiB}, 32 * MiB),
-        ({"frame_size": 1000, "growth_after": 0}, 1024),
-        ({"frame_size": 1000, "max_frame_size": 3000}, 4096),
+        ({"frame_size": 1000, "growth_after": 0}, 1000),
+        ({"frame_size": 1000, "max_frame_size": 3000}, 3000),
     ],
 )
 async def test_the_marker_bounds_what_a_reader_will_need(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from trove_async._chunks import Digest
+from trove_async._supply import Pieces, Supply, length_of
 from trove_async.checksum import digest_of
 from trove_async.driver.base import Bytes
 from trove_async.errors import (
@@ -43,7 +44,6 @@ from trove_async.middleware.compress.format import (
     split_entries,
 )
 from trove_async.middleware.compress.ordered import DECODING, ordered
-from trove_async.middleware.compress.supply import Pieces, Supply, length_of
 
 __all__ = ["opened", "unpacked", "unpacked_whole"]
 

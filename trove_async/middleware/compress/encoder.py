@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from trove_async._chunks import Digest
+from trove_async._supply import Pieces, Supply, length_of
 from trove_async.driver.base import Bytes
 from trove_async.errors import FormatLimitError
 from trove_async.middleware.compress.codec import encoded, inline_encoded
@@ -22,7 +23,6 @@ from trove_async.middleware.compress.format import (
     write_table,
 )
 from trove_async.middleware.compress.ordered import ENCODING, in_pool, ordered
-from trove_async.middleware.compress.supply import Pieces, Supply, length_of
 
 __all__ = ["Encoder", "Growth", "Summed"]
 

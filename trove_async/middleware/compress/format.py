@@ -124,9 +124,8 @@ class Limits:
 
 
 def write_marker(largest: int) -> bytes:
-    """``largest``: bytes of the largest frame to come. Written as the next power of two: a
-    reader that accepts only those sees every flipped bit."""
-    return _MARKER.pack(MARKER_PREFIX, 1 << (largest - 1).bit_length(), 0)
+    """``largest``: bytes of the largest frame to come."""
+    return _MARKER.pack(MARKER_PREFIX, largest, 0)
 
 
 def parse_marker(data: Bytes) -> int:
@@ -138,8 +137,8 @@ def parse_marker(data: Bytes) -> int:
         raise CorruptFrameError("a compressed body begins with its marker")
     if flags:
         raise UnsupportedFormatError(f"unknown flags {flags:#x} in the marker")
-    if largest == 0 or largest & (largest - 1):
-        raise UnsupportedFormatError(f"a largest frame of {largest} bytes is no power of two")
+    if largest == 0:
+        raise UnsupportedFormatError("frames of no bytes")
     return int(largest)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from trove_async._chunks import OneChunk
+from trove_async._supply import Supply, length_of
 from trove_async.driver.base import Chunks
 from trove_async.errors import InvalidConfigError
 from trove_async.middleware.base import Direction, Layout, RangeSource, Stage
@@ -20,7 +21,6 @@ from trove_async.middleware.compress.skipping import (
     SKIP_EXTENSIONS,
     Skips,
 )
-from trove_async.middleware.compress.supply import Supply, length_of
 from trove_async.middleware.context import Context
 
 __all__ = ["Compress"]

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from trove_async._chunks import OneChunk, collect
+from trove_async._supply import Supply, length_of
 from trove_async._threads import cpu_pool
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import (
@@ -35,7 +36,6 @@ from trove_async.middleware.compress.format import (
     split_entries,
 )
 from trove_async.middleware.compress.ordered import DECODING, ordered
-from trove_async.middleware.compress.supply import Supply, length_of
 
 __all__ = ["TAIL", "ZstdLayout", "read_layout"]
 
@@ -108,6 +108,11 @@ class ZstdLayout:
         self._logical = logical
         """Where its content begins, and last the size of the whole."""
         self._limits = limits
+
+    def __sizeof__(self) -> int:
+        """With its tables, so that who keeps layouts can bound them in bytes."""
+        tables = self._stored.itemsize * (len(self._stored) + len(self._logical))
+        return object.__sizeof__(self) + tables
 
     @property
     def size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Self
 
-from trove_async.driver.base import Bytes, Chunks
+from trove_async._chunks import Bytes, Closable
 
 __all__ = ["Pieces", "Supply", "length_of"]
 
@@ -28,7 +28,7 @@ class Supply:
 
     is_same_bytes = True
 
-    def __init__(self, chunks: Chunks) -> None:
+    def __init__(self, chunks: Closable) -> None:
         self._chunks = chunks
         self._held: deque[bytes | memoryview] = deque()
         self.held = 0
@@ -58,24 +58,36 @@ class Supply:
         while self.held <= size and await self._pull():
             pass
 
+    async def head(self, size: int) -> bytes:
+        """The next ``size`` bytes without taking them, fewer only when there are no more."""
+        while self.held < size and await self._pull():
+            pass
+        if self._held and len(self._held[0]) >= size:
+            return bytes(self._held[0][:size])
+        return b"".join(self._held)[:size]
+
     def view(self) -> Pieces:
         """What is held, untaken."""
         return [*self._held]
 
+    async def some(self, most: int) -> bytes | memoryview | None:
+        """The next piece as it came, cut at ``most`` bytes; None at the end."""
+        if not self._held and not await self._pull():
+            return None
+        piece = self._held.popleft()
+        if len(piece) > most:
+            view = memoryview(piece)
+            self._held.appendleft(view[most:])
+            piece = view[:most]
+        self.held -= len(piece)
+        return piece
+
     async def take(self, size: int) -> Pieces:
         """The next ``size`` bytes, fewer only at the end."""
         taken: Pieces = []
-        while size:
-            if not self._held and not await self._pull():
-                break
-            piece = self._held.popleft()
-            if len(piece) > size:
-                view = memoryview(piece)
-                self._held.appendleft(view[size:])
-                piece = view[:size]
+        while size and (piece := await self.some(size)) is not None:
             taken.append(piece)
             size -= len(piece)
-            self.held -= len(piece)
         return taken
 
     async def take_bytes(self, size: int) -> bytes:
