@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pytest
+import zstandard
 
+import trove_async as trove
 from tests.middleware.encrypt.sdk import KEYS, Sdk
 from tests.middleware.encrypt.sealing import (
     Stored,
@@ -20,9 +24,12 @@ from tests.middleware.encrypt.sealing import (
     plain,
     reading,
     seal,
+    stored,
     unseal,
 )
+from trove_async import Middleware
 from trove_async.errors import UnsupportedFormatError
+from trove_async.middleware import Compress
 from trove_async.middleware.encrypt import Encrypt, Keyring
 from trove_async.middleware.encrypt.message import message_size, parse_header, recognise
 
@@ -117,6 +124,31 @@ def test_a_message_of_somebody_else_is_not_taken_for_ours(sdk: Sdk) -> None:
     assert recognise(theirs) is None
     with pytest.raises(UnsupportedFormatError):
         unseal(Encrypt(keyring()), theirs)
+
+
+@pytest.mark.parametrize("size", [2000, 3_000_000])
+async def test_compressed_and_encrypted_opens_with_the_sdk_and_then_zstd(
+    sdk: Sdk, size: int, tmp_path: Path
+) -> None:
+    body = (b"a line of text that comes again\n" * (size // 32 + 1))[:size]
+    layers: list[Middleware] = [Encrypt(keyring()), Compress()]
+    async with trove.open("mem://", middleware=layers, default_bucket="box") as store:
+        await store.create_bucket("box")
+        info = await store.put(None, "k", body)
+        assert info.encodings == ("zstd", "aws-esdk")
+        message, _ = await stored(store)
+    inner, context = sdk.unseal(message)
+    assert context == {"trove": "1;zstd"}
+    reader = zstandard.ZstdDecompressor().stream_reader(inner, read_across_frames=True)
+    assert reader.read() == body
+    if shutil.which("zstd") is not None:  # the command, where the machine has it
+        path = tmp_path / "object.zst"
+        path.write_bytes(inner)
+        assert _by_zstd(path) == body
+
+
+def _by_zstd(path: Path) -> bytes:
+    return subprocess.run(["zstd", "-dc", path], check=True, capture_output=True).stdout
 
 
 # -- golden messages ----------------------------------------------------------------------
