@@ -31,6 +31,7 @@ from trove_async.middleware.encrypt import (
     verify_retired,
 )
 from trove_async.middleware.encrypt.envelope import METADATA_NAME
+from trove_async.middleware.encrypt.message import parse_header
 
 BODY = plain(140_000)
 
@@ -116,9 +117,11 @@ async def test_S24_no_error_log_or_report_tells_a_key(
                     "cut": ("good", good.body[:100], good.metadata),
                     "record": ("good", good.body, record),
                 }
-                for place in (50, 90, 130, 190, 250, 300, 70_000, len(good.body) - 1):
-                    flipped = good.body[:place] + b"?" + good.body[place + 1 :]
-                    variants[f"flip {place}"] = "good", flipped, good.metadata
+                end = parse_header(good.body).length  # commitment and tag are its last 48 bytes
+                for place in (50, 90, 130, end - 40, end - 1, end + 99, 70_000, -1):
+                    flipped = bytearray(good.body)
+                    flipped[place] ^= 1
+                    variants[f"flip {place}"] = "good", bytes(flipped), good.metadata
                 rings = [
                     keyring,
                     Keyring({"a": B, "b": A}, active="a"),
@@ -146,6 +149,8 @@ async def test_S24_no_error_log_or_report_tells_a_key(
         "DowngradeError",
         "EnvelopeError",
         "FrameAuthError",
+        "HeaderAuthError",
+        "KeyCommitmentError",
         "KeyNotFoundError",
         "KeyUnwrapError",
         "LocationMismatchError",
