@@ -33,6 +33,7 @@ from trove_async.model import ObjectInfo
 __all__ = ["Reading", "size_of"]
 
 _HEAD_EXTRA = 4096  # a first request is never smaller: round trips cost more than bytes
+_NEAR = 64 * 1024
 _MOST_PEEKED = 1 << 20  # a presenter's look this far into a stream is served from the stream
 
 
@@ -245,14 +246,14 @@ class Reading:
         wanted = options.range
         assert wanted is not None
         fetched = self._fetch_pinned if is_sure else self._fetch
-        first = wanted if not expected and not looks else _first_request(expected)
+        first = wanted if not expected and not looks else _first_request(expected, wanted)
         try:
             found = await fetched(_with_range(options, first))
         except InvalidRangeError:
             if first is not wanted:
                 raise
             # Past the end of the stored bytes; under a layer there may be more.
-            first = _first_request(self._all_transforms())
+            first = _first_request(self._all_transforms(), wanted)
             found = await self._fetch(_with_range(options, first))
         info = found.info
         try:
@@ -487,13 +488,17 @@ def _with_range(options: GetOptions, wanted: ByteRange | None) -> GetOptions:
     )
 
 
-def _first_request(transforms: Sequence[Entry]) -> ByteRange:
-    """A suffix when some layer keeps its table at the end, else the start."""
+def _first_request(transforms: Sequence[Entry], wanted: ByteRange) -> ByteRange:
+    """A suffix when some layer keeps its table at the end, else the start; with what is
+    ``wanted``, where that stands near the start."""
     seekable = [entry.seekable for entry in transforms if entry.seekable is not None]
     tail = sum(layer.tail for layer in seekable)
     head = sum(layer.head for layer in seekable)
+    grain = sum(entry.grain for entry in transforms)
     if tail:
-        return ByteRange(-(tail + _HEAD_EXTRA))
+        return ByteRange(-(tail + grain + _HEAD_EXTRA))
+    if wanted.start >= 0 and wanted.stop is not None and wanted.stop <= _NEAR:
+        return ByteRange(0, head + max(_HEAD_EXTRA, wanted.stop + grain))
     return ByteRange(0, head + _HEAD_EXTRA)
 
 

@@ -114,6 +114,10 @@ class Layout(Protocol):
 
 @runtime_checkable
 class SeekableTransform(Transform, Protocol):
+    """May also have ``grain``: bytes it reads besides those that a range asks for, because it
+    only knows whole frames. The first request is made larger by it where a layer above wants
+    the end."""
+
     @property
     def head(self) -> int:
         """Bytes at the start that `layout` will want."""

@@ -42,6 +42,7 @@ class Entry:
 
     __slots__ = (
         "encoding",
+        "grain",
         "guard",
         "matches",
         "middleware",
@@ -70,6 +71,7 @@ class Entry:
         self.reads = Direction.READ in direction
         self.encoding: str | None = getattr(layer, "encoding", None)
         self.seekable: SeekableTransform | None = None
+        self.grain: int = getattr(layer, "grain", 0)
         if self.encoding is not None:
             if not isinstance(layer, Transform):
                 raise TypeError(f"{layer.name} has an encoding, so it needs write and read")

@@ -79,7 +79,7 @@ def drain(chunks: Chunks, found: list[bytes] | None = None) -> list[bytes]:
     found = [] if found is None else found
     while True:
         try:
-            chunk = now(chunks.__anext__())  # type: ignore[arg-type]  # a coroutine in fact
+            chunk = now(chunks.__anext__())
         except StopAsyncIteration:
             return found
         assert len(chunk), "a chunk is never empty"

@@ -63,7 +63,7 @@ async def test_a_rewrapped_object_is_bound_to_its_key_as_before(
     bound: Trove, keyring: Keyring
 ) -> None:
     keyring.rotate("b")
-    assert await rewrap(bound, None, "a") is True
+    assert (await rewrap(bound, None, "a")).rewrapped == 1
     assert (await record_of(bound, "a")).loc == location_of("a")
     keyring.destroy("a")
     assert await bound.get_bytes(None, "a") == BODY
@@ -121,7 +121,7 @@ async def test_an_unbound_object_stays_so_when_its_key_is_rotated(
 ) -> None:
     await rebind(bound, None, "a", bind="none")
     keyring.rotate("b")
-    assert await rewrap(bound, None, "a") is True
+    assert (await rewrap(bound, None, "a")).rewrapped == 1
     keyring.destroy("a")
     assert (await record_of(bound, "a")).is_unbound
     await moved(bound, "a", "b")
@@ -210,7 +210,7 @@ async def test_a_store_mounted_elsewhere_binds_to_the_key_that_counts(
     async with vault("memory", tmp_path, layer) as store:
         await store.put(None, "a", BODY)
         keyring.rotate("b")
-        assert await rewrap(store, None, "a") is True
+        assert (await rewrap(store, None, "a")).rewrapped == 1
         assert (await record_of(store, "a")).loc == location_of("root/a")
         assert await rebind(store, None, "a") is False
         await moved(store, "a", "b")

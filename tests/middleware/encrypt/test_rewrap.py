@@ -102,9 +102,9 @@ async def test_M6_rotation_from_end_to_end(store: Trove, keyring: Keyring) -> No
 
 async def test_an_object_is_rewrapped_once(store: Trove, keyring: Keyring) -> None:
     keyring.rotate("b")
-    assert await rewrap(store, None, "data/000001") is True
+    assert (await rewrap(store, None, "data/000001")).rewrapped == 1
     once = await raw(store, "data/000001")
-    assert await rewrap(store, None, "data/000001") is False
+    assert (await rewrap(store, None, "data/000001")).rewrapped == 0
     assert await raw(store, "data/000001") == once
     assert counts(await rewrap_bucket(store, "box")) == (8, 5, 1, 2, 0)
     assert counts(await rewrap_bucket(store, "box")) == (8, 0, 6, 2, 0)
@@ -126,7 +126,7 @@ async def test_a_key_of_ones_choice_wraps_unless_it_is_retired(
     store: Trove, keyring: Keyring
 ) -> None:
     keyring.add("b", B)
-    assert await rewrap(store, None, "data/000001", to="b") is True
+    assert (await rewrap(store, None, "data/000001", to="b")).rewrapped == 1
     assert keyring.active == "a"
     with pytest.raises(KeyNotFoundError, match="'x'"):
         await rewrap(store, None, "data/000001", to="x")
@@ -147,7 +147,7 @@ async def test_a_prefix_is_rewrapped_alone(store: Trove, keyring: Keyring) -> No
 async def test_plain_objects_are_left_alone(store: Trove) -> None:
     before = await raw(store, "plain/x")
     for key in ("plain/x", "plain/empty"):
-        assert await rewrap(store, None, key) is False
+        assert (await rewrap(store, None, key)).rewrapped == 0
     assert await raw(store, "plain/x") == before
 
 

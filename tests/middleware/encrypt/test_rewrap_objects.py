@@ -124,7 +124,9 @@ async def test_without_an_encrypt_layer_there_are_no_keys(memory: Trove, keyring
         with pytest.raises(InvalidConfigError, match="no Encrypt layer"):
             await run
     memory.use(Encrypt(keyring), scope=keys("elsewhere/*"))
-    assert await rewrap(memory, None, "data/000001", to="a") is False, "any layer, if need be"
+    assert (await rewrap(memory, None, "data/000001", to="a")).rewrapped == 0, (
+        "any layer, if need be"
+    )
 
 
 async def test_a_bucket_must_be_named_or_be_the_default(memory: Trove) -> None:
@@ -191,7 +193,7 @@ async def test_a_header_longer_than_the_first_look_is_read_to_its_end(
         await store.put(None, "x", b"body")
         keyring.rotate("b")
         watched = Watched(store)
-        assert await rewrap(watched, "box", "x") is True
+        assert (await rewrap(watched, "box", "x")).rewrapped == 1
         assert watched.calls == ["get 0:4096", "get 0:16384", "copy"]
         keyring.destroy("a")
         assert await store.get_bytes(None, "x") == b"body"
@@ -218,9 +220,9 @@ async def test_foreign_bytes_that_only_begin_like_ours_are_plain(
     memory: Trove, body: bytes
 ) -> None:
     await put_raw(memory, "foreign", body, {})
-    assert await rewrap(memory, None, "foreign") is False
+    assert (await rewrap(memory, None, "foreign")).rewrapped == 0
     await put_raw(memory, "foreign", body, {"trovefmt": "1"})
-    assert await rewrap(memory, None, "foreign") is False
+    assert (await rewrap(memory, None, "foreign")).rewrapped == 0
     await put_raw(memory, "foreign", body, {"trovefmt": "1;aws-esdk"})
     with pytest.raises(TruncatedError):
         await rewrap(memory, None, "foreign")
@@ -233,7 +235,7 @@ async def test_compressed_objects_are_rewrapped_like_others(
         await store.put(None, "x", b"again and " * 10_000)
         before = await raw(store, "x")
         keyring.rotate("b")
-        assert await rewrap(store, None, "x") is True
+        assert (await rewrap(store, None, "x")).rewrapped == 1
         keyring.destroy("a")
         assert (await raw(store, "x")).body == before.body
         assert await store.get_bytes(None, "x") == b"again and " * 10_000
@@ -246,7 +248,7 @@ async def test_an_object_that_lost_its_metadata_is_recognised(
     lost = await raw(memory, "data/065537")
     await put_raw(memory, "lost", lost.body, {})
     keyring.rotate("b")
-    assert await rewrap(memory, None, "lost") is True
+    assert (await rewrap(memory, None, "lost")).rewrapped == 1
     after = await raw(memory, "lost")
     assert after.body == lost.body and set(after.metadata) == {METADATA_NAME}
     keyring.destroy("a")
@@ -259,7 +261,7 @@ async def test_plain_bytes_that_look_encrypted_are_plain_by_their_record(
     stored = await raw(memory, "data/000001")
     await memory.put(None, "plain/message", stored.body)
     keyring.rotate("b")
-    assert await rewrap(memory, None, "plain/message") is False
+    assert (await rewrap(memory, None, "plain/message")).rewrapped == 0
     assert await memory.get_bytes(None, "plain/message") == stored.body
 
 
@@ -306,6 +308,6 @@ async def test_an_object_encrypted_twice_is_rewrapped_outside(
     async with vault("memory", tmp_path, Encrypt(inner), Encrypt(keyring)) as store:
         await store.put(None, "x", plain(1000))
         before = await raw(store, "x")
-        assert await rewrap(store, None, "x") is False
+        assert (await rewrap(store, None, "x")).rewrapped == 0
         assert await raw(store, "x") == before
         assert await store.get_bytes(None, "x") == plain(1000)

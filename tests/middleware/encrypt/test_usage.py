@@ -117,7 +117,7 @@ async def test_an_object_with_a_recipient_does_not_depend_on_one_key(
         keyring.rotate("b")
         keyring.destroy("a")
         assert await store.get_bytes(None, "x") == b"body"
-        assert await rewrap(store, None, "x") is True
+        assert (await rewrap(store, None, "x")).rewrapped == 1
         assert (await verify_retired(store, None, "recovery")).is_safe
         assert (await verify_retired(store, None, "b")).is_safe
     async with vault("memory", tmp_path, Encrypt(keyring)) as other:

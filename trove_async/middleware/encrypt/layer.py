@@ -61,7 +61,7 @@ __all__ = ["Encrypt"]
 KiB: Final = 1024
 _FIRST_LOOK: Final = 4 * KiB
 """Bytes read for a header of unknown length; one with one key has about 200."""
-_LARGEST_TAIL: Final = 1024 * KiB
+_LARGEST_GRAIN: Final = 1024 * KiB
 
 Pairs = Mapping[str, str] | Callable[[Context], Mapping[str, str]]
 
@@ -97,6 +97,7 @@ class Encrypt:
     stage: Stage = Stage.ENCRYPT
     encoding: str = ENCODING
     head: int = 512
+    tail: int = 0
 
     def __init__(
         self,
@@ -142,8 +143,8 @@ class Encrypt:
         self._verify_length = verify_length
         self._limits = Limits(max_header, max_keys, max_frame)
         self._contexts: dict[tuple[str, ...], bytes] = {}
-        self.tail = min(frame_size, _LARGEST_TAIL) + 128
-        """So that the end of what is inside, which another layer may want, is read with it."""
+        self.grain = min(frame_size, _LARGEST_GRAIN) + 128
+        """Bytes read besides those asked for: whole frames."""
 
     @property
     def providers(self) -> tuple[KeyProvider, ...]:

@@ -72,14 +72,18 @@ class RewrapReport:
             self.plain += 1
 
 
-async def rewrap(store: Store, bucket: str | None, key: str, *, to: str | None = None) -> bool:
-    """Wraps one object's data key with key ``to``, by default the active one; True when that
-    was needed. Of a plain object: False.
+async def rewrap(
+    store: Store, bucket: str | None, key: str, *, to: str | None = None
+) -> RewrapReport:
+    """Wraps one object's data key with key ``to``, by default the active one. A plain object
+    stays as it is.
 
     The keys are those of the store's Encrypt layer for the object. ObjectChangedError when
     the object was replaced meanwhile: nothing was changed. Errors as for a read of it, so a
     changed or misplaced object is not made good by this."""
-    return await _rewrap(store, store.bucket(bucket).name, key, to) == "rewrapped"
+    report = RewrapReport()
+    report.add(key, await _rewrap(store, store.bucket(bucket).name, key, to))
+    return report
 
 
 async def rewrap_bucket(
