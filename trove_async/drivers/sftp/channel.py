@@ -11,6 +11,8 @@ whose first has failed. A handle that nobody waits for any more is closed.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Literal
@@ -41,8 +43,14 @@ class Lost(Failure):
         return Lost, (self.text, self.why)
 
 
+_CORK: Final = getattr(socket, "TCP_CORK", 0)  # Linux
 _GRACE: Final = 2.0
 """Seconds that a cancelled task waits for the answer to what cannot be taken back."""
+
+
+_HEAD: Final = struct.Struct(">IBI")  # length, kind, number
+_LEAST: Final = _HEAD.size
+_IS_OK: Final = b"\0\0\0\0"
 
 
 class _Firm(asyncio.Future[Answer]):
@@ -85,6 +93,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._timer: asyncio.TimerHandle | None = None
         self._hello: asyncio.Future[Answer] = self._loop.create_future()
         self.lost: Lost | None = None
+        self.cork: socket.socket | None = None
+        """asyncssh sends each message in two pieces: with its socket corked they leave as one."""
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -132,8 +142,13 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         out, self._out = self._out, []
         if self.lost is not None or self._channel is None or not out:
             return
+        cork = self.cork
         with suppress(OSError):  # `connection_lost` tells those who wait
+            if cork is not None:
+                cork.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
             self._channel.write(b"".join(out))
+            if cork is not None:
+                cork.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience, self._look)
 
@@ -201,44 +216,46 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             data = b"".join(self._held)
             self._held.clear()
         at, end = 0, len(data)
-        need = 4
-        while end - at >= 4:
-            need = 4 + int.from_bytes(data[at : at + 4])
-            if need > wire.LONGEST or need < 5:
+        need = _LEAST
+        while end - at >= _LEAST:
+            length, kind, number = _HEAD.unpack_from(data, at)
+            need = 4 + length
+            if not _LEAST <= need <= wire.LONGEST:
                 self.end(Lost("the server does not speak SFTP"))
                 return
             if end - at < need:
                 break
-            self._answered(data, at, at + need)
+            self._answered(kind, number, data, at + _LEAST, at + need)
             at += need
-            need = 4
+            need = _LEAST
         if at < end:
             rest = data[at:] if at else data
             self._held.append(rest)
             self._have, self._need = len(rest), need
 
-    def _answered(self, data: bytes, at: int, end: int) -> None:
-        kind = data[at + 4]
-        if kind == wire.VERSION:
+    def _answered(self, kind: int, number: int, data: bytes, at: int, end: int) -> None:
+        """``data`` from ``at`` to ``end``: what follows the number."""
+        if kind == wire.VERSION:  # the one message without a number: it has the version there
             if not self._hello.done():
-                self._hello.set_result(data[at + 5 : end])
+                self._hello.set_result(data[at - 4 : end])
             return
-        asked, future = self._waiting.pop(int.from_bytes(data[at + 5 : at + 9]), (0, None))
+        asked, future = self._waiting.pop(number, (0, None))
         if future is None or future.done():
             if kind == wire.HANDLE and asked in (wire.OPEN, wire.OPENDIR):
-                handle = wire.string_of(data[at + 9 : end])
+                handle = wire.string_of(data[at:end])
                 self.tell(wire.CLOSE, wire.close(handle))
             return
         answer: Answer
         try:
             if kind == wire.STATUS:
-                answer = wire.failure_of(data[at + 9 : end])
+                is_ok = data[at : at + 4] == _IS_OK
+                answer = None if is_ok else wire.failure_of(data[at:end])
             elif kind == wire.DATA:
-                answer = data[at + 13 : end]
+                answer = data[at + 4 : end]
             elif kind == wire.HANDLE:
-                answer = _Handle(wire.string_of(data[at + 9 : end]))
+                answer = _Handle(wire.string_of(data[at:end]))
             else:
-                answer = data[at + 9 : end]
+                answer = data[at:end]
         except ValueError as exc:
             answer = Failure(wire.BAD_MESSAGE, str(exc))
         future.set_result(answer)

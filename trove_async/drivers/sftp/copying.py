@@ -37,7 +37,7 @@ async def copy(
                 raise ObjectChangedError("the source changed", bucket=origin.bucket, key=origin.key)
             record = changed(found, origin.key, options)
             staged = Staged(ground, link, goal)
-            await staged.begin(found.identity.size)
+            await staged.begin(found.identity.size, record)
             try:
                 if options.if_none_match is not None and not staged.is_new:
                     raise PreconditionFailedError("the object exists already")
@@ -46,7 +46,7 @@ async def copy(
                 assert staged.handle is not None
                 size = found.identity.size
                 await transfer(ground, link, found.handle, 0, size, staged.handle, 0)
-                await staged.sealed(staged.seal(record))
+                await staged.sealed(staged.seal())
             except BaseException:
                 staged.drop()
                 raise

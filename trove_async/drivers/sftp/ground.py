@@ -9,6 +9,10 @@ A version of an object is known by its size and its mtime. The mtime is stamped 
 server's time, but always newer than what is replaced; the pair is claimed by the exclusive
 creation of its record and moved on by a second when somebody has it already. So a rename of
 the file publishes the record with it, and a record is never taken for another version's.
+
+With OpenSSH a record is the text of a symbolic link: made in one request, exclusively and whole
+(a file takes three, and is empty between them), and read in one. It points nowhere. Other
+servers, and records that are too long, have files.
 """
 
 from __future__ import annotations
@@ -24,9 +28,9 @@ from typing import Final
 
 from trove_async.driver.paths import STATE, PathTarget, bucket_path, sidecar_name
 from trove_async.drivers.sftp import wire
-from trove_async.drivers.sftp.channel import Answer
+from trove_async.drivers.sftp.channel import Answer, Lost
 from trove_async.drivers.sftp.config import SFTPConfig
-from trove_async.drivers.sftp.link import Link, attributes
+from trove_async.drivers.sftp.link import Link, attributes, text_of
 from trove_async.drivers.sftp.pool import Pool
 from trove_async.drivers.sftp.record import Identity, Record
 from trove_async.drivers.sftp.wire import Failure
@@ -42,6 +46,7 @@ __all__ = ["Ground"]
 
 _log = logging.getLogger("trove_async.sftp")
 _MAX_RECORD: Final = 1 << 20
+_LONGEST_LINK: Final = 4000  # PATH_MAX is 4096
 _FLOORS: Final = 10_000  # keys whose last stamp is remembered
 _NEARLY: Final = 1 << 20  # bytes: a disk with less is full for the writes of this driver
 _ODD: Final = 1_700_000_001
@@ -64,6 +69,7 @@ class Ground:
         self._skew = 0.0
         self._floors: OrderedDict[bytes, int] = OrderedDict()
         self._gone: deque[tuple[int, bytes]] = deque()
+        self.uses_links = False
         self.can_replace = False
         self.can_link = False
         self.can_copy = False
@@ -74,6 +80,7 @@ class Ground:
     async def set_up(self, link: Link) -> None:
         """Makes what is missing, and learns what the server can do."""
         has = link.extensions
+        self.uses_links = link.is_openssh
         self.can_replace = b"posix-rename@openssh.com" in has
         self.can_link = b"hardlink@openssh.com" in has
         self.can_copy = b"copy-data" in has
@@ -193,32 +200,77 @@ class Ground:
         self.pool.clean(link, *(name for mtime, name in self._gone if mtime < limit))
         self._gone.clear()
 
+    async def may_claim(self, link: Link, sidecar: bytes) -> bool:
+        """After a failed claim: whether another try has a chance. Where nothing is in its way
+        the file system has no links, and from then on records are files."""
+        if not self.uses_links or await link.stat(sidecar) is not None:
+            return True
+        probe = self.new_name()
+        answer = await link.make_symlink(b"probe", probe)
+        self.pool.clean(link, probe)
+        if answer is not None:
+            if await self._is_full(link):
+                return False
+            self.uses_links = False
+        return True
+
     async def make_shard(self, link: Link, sidecar: bytes) -> None:
         folder = sidecar.rpartition(b"/")[0]
         names = (self.state, self._records[:-1], folder)
         await link.all_of([link.make_folder(name, 0o700) for name in names])
 
+    def fits_link(self, record: bytes) -> bool:
+        return self.uses_links and len(record) <= _LONGEST_LINK and b"\0" not in record
+
+    async def write_record(self, link: Link, path: bytes, record: bytes) -> None:
+        """Failure of `wire.FAILURE` when something is there already."""
+        if not self.fits_link(record):
+            await self.write_private(link, path, record)
+            return
+        answer = await link.make_symlink(record, path)
+        if answer is not None:
+            raise answer if isinstance(answer, Failure) else Failure(wire.BAD_MESSAGE)
+
+    def ask_record(self, link: Link, path: bytes, identity: Identity) -> asyncio.Future[Answer]:
+        """What `record_of` goes on from."""
+        sidecar = self.sidecar(path, identity)
+        return link.read_symlink(sidecar) if self.uses_links else link.lstat(sidecar)
+
+    async def record_of(
+        self, link: Link, answer: Answer, target: PathTarget, identity: Identity
+    ) -> Record | None:
+        """None: there is none for just this version."""
+        if isinstance(answer, Failure) and answer.code == wire.NO_SUCH_FILE:
+            return None
+        if isinstance(answer, Lost):
+            raise answer
+        if isinstance(answer, bytes) and self.uses_links:
+            data: bytes | None = text_of(answer)
+        else:
+            data = await self.read_private(link, self.sidecar(target.path, identity))
+        return None if data is None else Record.decode(data, target, identity)
+
     async def read_record(
         self, link: Link, target: PathTarget, identity: Identity
     ) -> Record | None:
-        """None: there is none for just this version."""
-        (handle,) = await link.all_of([link.open(self.sidecar(target.path, identity))])
+        answer = await self.ask_record(link, target.path, identity)
+        return await self.record_of(link, answer, target, identity)
+
+    async def read_private(self, link: Link, path: bytes) -> bytes | None:
+        """Whether it is a file or a link; None: it is not there."""
+        text = await link.read_symlink(path)
+        if isinstance(text, bytes):
+            return text_of(text)
+        (handle,) = await link.all_of([link.open(path)])
         if isinstance(handle, Failure) and handle.code == wire.NO_SUCH_FILE:
             return None
         if not isinstance(handle, bytes):
             raise handle or Failure(wire.BAD_MESSAGE)
         try:
             first = await link.read(handle, 0, link.max_read)
-            return await self.record_in(link, handle, first, target, identity)
+            return await link.read_all(handle, first, _MAX_RECORD)
         finally:
             link.let_go(handle)
-
-    async def record_in(
-        self, link: Link, handle: bytes, first: Answer, target: PathTarget, identity: Identity
-    ) -> Record:
-        """Of an open sidecar; ``first``: the answer to a first read of it."""
-        data = await link.read_all(handle, first, _MAX_RECORD)
-        return Record.decode(data, target, identity)
 
     async def write_private(
         self, link: Link, path: bytes, data: bytes, mode: int | None = 0o600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -17,7 +18,7 @@ from trove_async.drivers.sftp.sdk import asyncssh
 from trove_async.drivers.sftp.wire import Attributes, Failure, Name
 from trove_async.errors import BackendError, InvalidConfigError, TroveError
 
-__all__ = ["Credentials", "Link", "attributes", "connect", "load_credentials"]
+__all__ = ["Credentials", "Link", "attributes", "connect", "load_credentials", "text_of"]
 
 _CIPHERS: Final = (
     # With hardware for AES the first takes half of the time of ChaCha20 (measured).
@@ -57,6 +58,11 @@ class Link:
         self.ask = channel.ask
         self.tell = channel.tell
         self.all_of = channel.all_of
+
+    @property
+    def is_openssh(self) -> bool:
+        version = self._connection.get_extra_info("server_version", "")
+        return str(version).startswith("SSH-2.0-OpenSSH_")
 
     @property
     def is_lost(self) -> bool:
@@ -126,6 +132,14 @@ class Link:
         paths = wire.two_paths(source, target)
         request = wire.extended(b"hardlink@openssh.com", paths)
         return self.channel.ask_firmly(wire.EXTENDED, request)
+
+    def make_symlink(self, text: bytes, path: bytes) -> asyncio.Future[Answer]:
+        """A symbolic link at ``path``, which must not be there yet; in OpenSSH's order, which is
+        not that of the draft."""
+        return self.ask(wire.SYMLINK, wire.two_paths(text, path))
+
+    def read_symlink(self, path: bytes) -> asyncio.Future[Answer]:
+        return self.ask(wire.READLINK, wire.path_request(path))
 
     def remove(self, path: bytes) -> asyncio.Future[Answer]:
         return self.ask(wire.REMOVE, wire.path_request(path))
@@ -228,6 +242,14 @@ def attributes(answer: Answer) -> Attributes | None:
     raise answer or Failure(wire.BAD_MESSAGE)
 
 
+def text_of(answer: bytes) -> bytes:
+    """Of a symbolic link."""
+    names = _names(answer)
+    if len(names) != 1:
+        raise Failure(wire.BAD_MESSAGE, "a link with more than one text")
+    return names[0].name
+
+
 def _names(answer: bytes) -> list[Name]:
     try:
         return wire.names_of(answer)
@@ -325,6 +347,8 @@ async def _connect(config: SFTPConfig, credentials: Credentials) -> Link:
             if version < 3:
                 raise BackendError(f"{config.host} speaks version {version} of SFTP, not 3")
             link = Link(connection, channel, extensions)
+            if hasattr(socket, "TCP_CORK"):
+                channel.cork = connection.get_extra_info("socket")
             await link.measure()
             done = True
             return link

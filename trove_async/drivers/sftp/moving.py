@@ -98,14 +98,14 @@ async def _claimed(
     sidecar = ground.sidecar(goal.path, identity)
     data = record.encode(goal, identity)
     try:
-        await ground.write_private(link, sidecar, data)
+        await ground.write_record(link, sidecar, data)
     except Failure as failure:
         if failure.code == wire.FAILURE:
             return False
         if failure.code != wire.NO_SUCH_FILE:
             raise
         await ground.make_shard(link, sidecar)
-        await ground.write_private(link, sidecar, data)
+        await ground.write_record(link, sidecar, data)
     return True
 
 

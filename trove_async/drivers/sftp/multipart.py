@@ -45,7 +45,6 @@ __all__ = ["Uploads"]
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 _PART: Final = re.compile(rb"(\d{5})-(\d+)-(\d+)-(\d+)-([0-9a-f]{32})")
 _DONE: Final = re.compile(rb"done-(\d+)-(\d+)")
-_MAX_META: Final = 1 << 20
 
 
 class _Part(NamedTuple):
@@ -133,14 +132,8 @@ class Uploads:
         return _Held(folder, fields, parts, done)
 
     async def _meta(self, link: Link, folder: bytes) -> dict[str, Any] | None:
-        (handle,) = await link.all_of([link.open(folder + b"/meta")])
-        if not isinstance(handle, bytes):
-            return None
-        try:
-            first = await link.read(handle, 0, link.max_read)
-            return unseal(await link.read_all(handle, first, _MAX_META))
-        finally:
-            link.let_go(handle)
+        data = await self._ground.read_private(link, folder + b"/meta")
+        return None if data is None else unseal(data)
 
     async def list_parts(self, target: PathTarget, upload_id: str) -> list[PartInfo]:
         async with self._ground.pool.use() as link:
@@ -242,8 +235,8 @@ class Uploads:
                 if create_only and not staged.is_new:
                     raise PreconditionFailedError("the object exists already")
                 size = sum(part.info.size for part in chosen)
-                await staged.claim(size)
-                await staged.sealed(staged.seal(record))
+                await staged.claim(size, record)
+                await staged.sealed(staged.seal())
                 done = b"done-%d-%d" % staged.identity
                 await ground.write_private(link, held.folder + b"/" + done, b"")
             except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from trove_async.driver.paths import PathTarget
 from trove_async.drivers.sftp import wire
@@ -20,7 +20,7 @@ from trove_async.errors import (
     TroveError,
 )
 
-__all__ = ["publish"]
+__all__ = ["publish", "replace_in_two_steps"]
 
 _TRIES: Final = 6
 
@@ -35,22 +35,25 @@ async def publish(
     create_only: bool = False,
     keep_staged: bool = False,
     placed: Callable[[], None] | None = None,
+    seen: Identity | Literal["look"] | None = "look",
 ) -> None:
     """Gives the sealed file ``staged`` the place of ``target``; its record is claimed.
 
-    ``placed`` is called once it has that place, also when a cancel came meanwhile.
+    ``placed`` is called once it has that place, also when a cancel came meanwhile. ``seen``:
+    what stood there just now; by default that is asked along with the rename.
 
     When this raises, record and file (but for ``keep_staged``) are taken away, unless it cannot
     be known whether they are published: then the record stays, for the sweep."""
     private = () if keep_staged else (staged,)
-    claimed = ground.sidecar(target.path, identity)
     try:
-        replaced, interrupted = await _place(ground, link, target, staged, identity, create_only)
+        replaced, interrupted = await _place(
+            ground, link, target, staged, identity, create_only, seen
+        )
     except (Lost, asyncio.CancelledError):
         ground.pool.clean(link, *private)  # no harm where it is an object by now
         raise
     except BaseException:
-        ground.pool.clean(link, *private, claimed)
+        ground.pool.clean(link, *private, ground.sidecar(target.path, identity))
         raise
     if create_only:
         ground.pool.clean(link, *private)
@@ -69,11 +72,13 @@ async def _place(
     staged: bytes,
     identity: Identity,
     create_only: bool,
+    seen: Identity | Literal["look"] | None,
 ) -> tuple[Identity | None, asyncio.CancelledError | None]:
     """(identity of what was replaced, if anything was; a cancel that came too late)."""
     path = ground.path(target)
     for _ in range(_TRIES):
-        there = link.lstat(path)  # answered before the rename, next to which it stands
+        # Answered before the rename, next to which it stands.
+        there = link.lstat(path) if seen == "look" else None
         if create_only:
             asked = link.link_to(staged, path)
         elif ground.can_replace:
@@ -92,7 +97,9 @@ async def _place(
             if not await _recovered(ground, target, staged, identity, create_only, placed):
                 raise PreconditionFailedError("the object exists already")
             return None, None
-        found = attributes(there.result() if there.done() else await there)
+        if placed is None and seen != "look":
+            return seen, interrupted
+        found = await link.stat(path) if there is None else attributes(await there)
         if placed is None:
             is_object = found is not None and found.is_file
             return identity_of(found) if found and is_object else None, interrupted
@@ -117,7 +124,7 @@ async def _place(
             raise PreconditionFailedError("the object exists already")
         if ground.can_replace:
             raise failure
-        await _replace_in_two_steps(ground, link, path, staged)
+        await replace_in_two_steps(ground, link, path, staged)
         return identity_of(found), None
     await _say_what_is_in_the_way(ground, link, target)
     raise BackendError("the folders of the key were removed again and again")
@@ -155,7 +162,7 @@ async def _recovered(
     raise lost
 
 
-async def _replace_in_two_steps(ground: Ground, link: Link, path: bytes, staged: bytes) -> None:
+async def replace_in_two_steps(ground: Ground, link: Link, path: bytes, staged: bytes) -> None:
     """For a server without posix-rename: the old one aside, the new one in, or back again. For
     a moment nothing is there; `Features.atomic_overwrite` says so."""
     aside = ground.new_name()

@@ -87,40 +87,27 @@ async def open_object(
         if _is_conditional(options):
             check_read(options, foreign_info(target.key, identity))
         start, stop = (options.range or ByteRange(0)).resolve(identity.size)
-        sidecar = ground.sidecar(target.path, identity)
-        answers = await link.all_of([link.open(path), link.open(sidecar)])
-        handle, record_handle = answers
+        asked = [link.open(path), ground.ask_record(link, target.path, identity)]
+        handle, recorded = await link.all_of(asked)
         if not isinstance(handle, bytes):
-            if isinstance(record_handle, bytes):
-                link.let_go(record_handle)
             if isinstance(handle, Failure) and handle.code == wire.NO_SUCH_FILE:
                 continue
             raise handle or Failure(wire.BAD_MESSAGE)
         kept = False
         reads: list[asyncio.Future[Answer]] = []
         try:
-            asked = [link.fstat(handle)]
-            if isinstance(record_handle, bytes):
-                asked.append(link.read(record_handle, 0, link.max_read))
+            opened = link.fstat(handle)
             if stop - start <= SMALL:
                 reads = reads_of(link, handle, start, stop)
-            answers = await link.all_of(asked)
-            there = attributes(answers[0])
+            there = attributes(await opened)
             if there is None or identity_of(there) != identity:
                 continue  # replaced between the two
-            record: Record | None = None
-            if isinstance(record_handle, bytes):
-                record = await ground.record_in(link, record_handle, answers[1], target, identity)
-            elif isinstance(record_handle, Failure) and record_handle.code == wire.NO_SUCH_FILE:
-                if await look(ground, link, target) != identity:
-                    continue  # replaced, and its record removed
-            else:
-                raise record_handle or Failure(wire.BAD_MESSAGE)
+            record = await ground.record_of(link, recorded, target, identity)
+            if record is None and await look(ground, link, target) != identity:
+                continue  # replaced, and its record removed
             kept = True
             return Found(link, handle, identity, record), start, stop, reads
         finally:
-            if isinstance(record_handle, bytes):
-                link.let_go(record_handle)
             if not kept:
                 link.channel.abandon(*reads)
                 link.let_go(handle)

@@ -58,7 +58,7 @@ async def _sweep_records(ground: Ground, link: Link) -> None:
     old = [
         one.name
         for one in await link.entries(shard) or ()
-        if one.attributes.is_file and one.attributes.mtime < limit
+        if not one.attributes.is_folder and one.attributes.mtime < limit
     ]
     for name in random.sample(old, min(_RECORDS, len(old))):
         with suppress(TroveError, KeyError, ValueError, TypeError):
@@ -67,14 +67,7 @@ async def _sweep_records(ground: Ground, link: Link) -> None:
 
 
 async def _is_used(ground: Ground, link: Link, path: bytes) -> bool:
-    (handle,) = await link.all_of([link.open(path)])
-    if not isinstance(handle, bytes):
-        return True
-    try:
-        first = await link.read(handle, 0, link.max_read)
-        data = await link.read_all(handle, first, 1 << 20)
-    finally:
-        link.let_go(handle)
+    data = await ground.read_private(link, path)
     if not data:
         return False  # claimed, and never written
     fields = unseal(data)

@@ -21,7 +21,7 @@ from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link, attributes
 from trove_async.drivers.sftp.pool import LARGE
 from trove_async.drivers.sftp.publish import publish
-from trove_async.drivers.sftp.record import Identity, Record
+from trove_async.drivers.sftp.record import Identity, Record, identity_of
 from trove_async.drivers.sftp.wire import Failure
 from trove_async.errors import (
     KeyConflictError,
@@ -134,14 +134,20 @@ class Staged:
         self.handle: bytes | None = None
         self.sidecar: bytes | None = None
         self.sidecar_handle: bytes | None = None
+        self._data = self._wanted = b""
         self.identity = Identity(0, 0)
+        self.is_quick = False
+        """It is over in three exchanges: the server is not asked once more what it has after a
+        single write that it acknowledges, nor what is replaced."""
         self.is_new = False
         """Nothing was there when it was begun."""
+        self.seen: Identity | None = None
+        """What was there when it was begun."""
         self.after = 0
         """What is there, or was tried, has this mtime: ours must be newer."""
 
-    async def begin(self, size: int | None) -> None:
-        """Opens the file; with a known ``size`` claims the record in the same exchange."""
+    async def begin(self, size: int | None, record: Record | None = None) -> None:
+        """Opens the file; with a known ``size`` claims ``record`` in the same exchange."""
         ground, link = self.ground, self.link
         path = ground.path(self.target)
         if self._is_ours:
@@ -150,31 +156,60 @@ class Staged:
             asked = [link.ask(wire.OPEN, wire.open_file(self.name, wire.FOR_WRITING))]
         asked.append(link.lstat(path))
         stamp = ground.next_stamp(self.target)
-        if size is not None:
-            self.identity = Identity(size, stamp)
-            sidecar = ground.sidecar(self.target.path, self.identity)
-            asked.append(link.create(sidecar, 0o600))
-        answers = await link.all_of(asked)
+        if size is not None and record is not None:
+            asked.append(self._ask_claim(Identity(size, stamp), record))
+        answers = await self._all_of(asked, asked[2:])
         try:
             if isinstance(answers[0], bytes):
                 self.handle = answers[0]
-            if size is not None and isinstance(answers[2], bytes):
-                self.sidecar, self.sidecar_handle = sidecar, answers[2]
             if self.handle is None:
                 raise answers[0] if isinstance(answers[0], Failure) else Failure(wire.BAD_MESSAGE)
             there = attributes(answers[1])
             self.is_new = there is None
+            if there is not None and there.is_file:
+                self.seen = identity_of(there)
             if there is not None and there.is_folder and not await ground.prune_below(link, path):
                 raise _folder_conflict(self.target)
-            newer = there is not None and there.is_file and there.mtime >= stamp
-            self.after = there.mtime if newer and there is not None else 0
-            if size is not None and (self.sidecar is None or newer):
-                await self.claim(size, answers[2])
+            if there is not None and there.is_file and there.mtime >= stamp:
+                self.after = there.mtime
+            if size is not None and record is not None:
+                is_claimed = self._take_claim(answers[2])
+                if not is_claimed or self.after:
+                    await self.claim(size, record, None if is_claimed else answers[2])
         except BaseException:
             self.drop()
             raise
 
-    async def claim(self, size: int, refused: Answer = None) -> None:
+    def _ask_claim(self, identity: Identity, record: Record) -> asyncio.Future[Answer]:
+        self.identity = identity
+        self._data = record.encode(self.target, identity)
+        self._wanted = self.ground.sidecar(self.target.path, identity)
+        if self.ground.fits_link(self._data):
+            return self.link.make_symlink(self._data, self._wanted)
+        return self.link.create(self._wanted, 0o600)
+
+    def _take_claim(self, answer: Answer) -> bool:
+        """False: somebody else has it, or nobody can."""
+        if isinstance(answer, Failure):
+            return False
+        self.sidecar, self.sidecar_handle = self._wanted, answer
+        return True
+
+    async def _all_of(
+        self, asked: list[asyncio.Future[Answer]], claims: list[asyncio.Future[Answer]]
+    ) -> list[Answer]:
+        try:
+            return await self.link.all_of(asked)
+        except BaseException:
+            # A claim of which we do not know whether it is ours is left to the sweep.
+            for claim in claims:
+                if claim.done() and not claim.cancelled():
+                    self._take_claim(claim.result())
+                    self.sidecar_handle = None  # closed already
+            self.drop()
+            raise
+
+    async def claim(self, size: int, record: Record, refused: Answer = None) -> None:
         """A record for this size and an mtime that nobody has. ``refused``: what the first try
         was answered."""
         ground, link = self.ground, self.link
@@ -183,30 +218,33 @@ class Staged:
             if isinstance(refused, Failure):
                 if refused.code == wire.NO_SUCH_FILE:
                     await ground.make_shard(link, ground.sidecar(self.target.path, self.identity))
-                elif refused.code != wire.FAILURE:
+                elif refused.code != wire.FAILURE or not await ground.may_claim(
+                    link, ground.sidecar(self.target.path, self.identity)
+                ):
                     raise refused
-            self.identity = Identity(size, ground.next_stamp(self.target, self.after))
-            sidecar = ground.sidecar(self.target.path, self.identity)
-            (refused,) = await link.all_of([link.create(sidecar, 0o600)])
-            if isinstance(refused, bytes):
-                self.sidecar, self.sidecar_handle = sidecar, refused
+            identity = Identity(size, ground.next_stamp(self.target, self.after))
+            asked = self._ask_claim(identity, record)
+            (refused,) = await self._all_of([asked], [asked])
+            if self._take_claim(refused):
                 return
-            self.after = max(self.after, self.identity.mtime)
+            self.after = max(self.after, identity.mtime)
         raise refused if isinstance(refused, Failure) else Failure(wire.BAD_MESSAGE)
 
-    def seal(self, record: Record) -> list[asyncio.Future[Answer]]:
+    def seal(self) -> list[asyncio.Future[Answer]]:
         """Asks for all that makes file and record complete, in order."""
         link, syncs = self.link, self.ground.syncs
-        assert self.handle is not None and self.sidecar_handle is not None
-        data = record.encode(self.target, self.identity)
-        asked = [link.stamp(self.handle, self.identity.mtime), link.fstat(self.handle)]
+        assert self.handle is not None and self.sidecar is not None
+        asked = [link.stamp(self.handle, self.identity.mtime)]
+        if not self.is_quick:
+            asked.append(link.fstat(self.handle))
         if syncs:
             asked.append(link.fsync(self.handle))
         asked.append(link.close_file(self.handle))
-        asked += link.write_pieces(self.sidecar_handle, data)
-        if syncs:
-            asked.append(link.fsync(self.sidecar_handle))
-        asked.append(link.close_file(self.sidecar_handle))
+        if self.sidecar_handle is not None:
+            asked += link.write_pieces(self.sidecar_handle, self._data)
+            if syncs:
+                asked.append(link.fsync(self.sidecar_handle))
+            asked.append(link.close_file(self.sidecar_handle))
         self.handle = self.sidecar_handle = None
         return asked
 
@@ -214,7 +252,7 @@ class Staged:
         """Waits for the answers: ``before`` of other requests, then those of `seal`."""
         answers = await self.link.all_of(asked)
         for place, answer in enumerate(answers):
-            if place == before + 1:
+            if not self.is_quick and place == before + 1:
                 there = attributes(answer)
                 if there is None or (there.size, there.mtime) != self.identity:
                     raise UploadIntegrityError("the staged file is not what was written")
@@ -231,6 +269,7 @@ class Staged:
             create_only=create_only,
             keep_staged=not self._is_ours,
             placed=placed,
+            seen=self.seen if self.is_quick else "look",
         )
 
     def _drop_claim(self) -> None:
@@ -291,11 +330,12 @@ async def _first(body: Chunks) -> tuple[bytes | None, list[Bytes]]:
 
 async def _put_whole(staged: Staged, data: bytes, record: Record, create_only: bool) -> None:
     link = staged.link
-    await _begin(staged, len(data), create_only)
+    staged.is_quick = len(data) <= link.max_write
+    await _begin(staged, create_only, len(data), record)
     try:
         assert staged.handle is not None
         writes = link.write_pieces(staged.handle, data)
-        await staged.sealed([*writes, *staged.seal(record)], len(writes))
+        await staged.sealed([*writes, *staged.seal()], len(writes))
     except BaseException:
         staged.drop()
         raise
@@ -307,7 +347,7 @@ async def _put_stream(
 ) -> Record:
     link = staged.link
     create_only = options.if_none_match is not None
-    await _begin(staged, None, create_only)
+    await _begin(staged, create_only)
     if staged.is_new:
         try:
             await staged.ground.check_bucket(link, staged.target.bucket)
@@ -323,8 +363,8 @@ async def _put_stream(
             await writes.add(chunk)
         record = record_of(options)
         await writes.end()
-        await staged.claim(writes.offset)
-        await staged.sealed(staged.seal(record))
+        await staged.claim(writes.offset, record)
+        await staged.sealed(staged.seal())
     except BaseException:
         writes.drop()
         staged.drop()
@@ -333,15 +373,17 @@ async def _put_stream(
     return record
 
 
-async def _begin(staged: Staged, size: int | None, create_only: bool) -> None:
+async def _begin(
+    staged: Staged, create_only: bool, size: int | None = None, record: Record | None = None
+) -> None:
     try:
-        await staged.begin(size)
+        await staged.begin(size, record)
     except Failure as failure:
         if failure.code != wire.NO_SUCH_FILE or isinstance(failure, Lost):
             raise
         # Somebody took the private folder away.
         await staged.ground.make_state(staged.link)
-        await staged.begin(size)
+        await staged.begin(size, record)
     if create_only and not staged.is_new:
         staged.drop()
         raise PreconditionFailedError("the object exists already")
