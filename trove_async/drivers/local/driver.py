@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final, Self
 from urllib.parse import quote
 
-from trove_async._threads import Job, settle
 from trove_async.driver import (
     DSN,
     BucketOptions,
@@ -33,11 +32,12 @@ from trove_async.drivers.local.base import LocalBase, Opened, no_versions
 from trove_async.drivers.local.config import config_of
 from trove_async.drivers.local.copying import Copy, move_file
 from trove_async.drivers.local.faults import located
+from trove_async.drivers.local.intake import Intake
 from trove_async.drivers.local.meta import Record
 from trove_async.drivers.local.multipart import Assembly
 from trove_async.drivers.local.names import Target, bucket_path
 from trove_async.drivers.local.watch import Watch
-from trove_async.drivers.local.writer import Staged, new_etag
+from trove_async.drivers.local.writer import new_etag
 from trove_async.errors import (
     InvalidInputError,
     InvalidPartError,
@@ -57,9 +57,6 @@ from trove_async.model import (
 
 __all__ = ["LocalDriver"]
 
-_BATCH: Final = 2 * 1024 * 1024
-"""Bytes that go to a worker together; the body is pulled on while they are written."""
-_PIECES: Final = 512
 _NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
 _TOGETHER: Final = 64  # keys one job of a batch delete removes
 
@@ -106,7 +103,7 @@ class LocalDriver(LocalBase):
                 writer.check_now, ground, target, options.if_match, options.if_none_match
             )
             await opened.run(check, "put", target)
-        intake = _Intake(opened, target, "put")
+        intake = Intake(opened, target, "put")
         try:
             small = await intake.pull(body)
             record = Record(
@@ -329,7 +326,7 @@ class LocalDriver(LocalBase):
         if not 1 <= number <= 10_000:
             raise InvalidInputError("part numbers go from 1 to 10000", bucket=bucket, key=key)
         await opened.run(partial(opened.uploads.check, target, upload_id), "upload_part", target)
-        intake = _Intake(opened, target, "upload_part")
+        intake = Intake(opened, target, "upload_part")
         try:
             small = await intake.pull(body)
             if small is not None:
@@ -417,82 +414,6 @@ class LocalDriver(LocalBase):
         opened.watches.append(watch)
         watch.start()
         return watch
-
-
-class _Intake:
-    """Takes a body in: small ones are kept, of larger ones one write is under way while the
-    next chunk is pulled."""
-
-    def __init__(self, opened: Opened, target: Target, operation: str) -> None:
-        self._opened = opened
-        self._target = target
-        self._operation = operation
-        self._job: Job[Staged] | None = None
-        self._staged: Staged | None = None
-
-    @property
-    def is_used(self) -> bool:
-        return self._job is not None
-
-    async def pull(self, body: Chunks) -> builtins.list[Bytes] | None:
-        """The whole body when it fits one batch; None when it is on its way to the disk."""
-        held: builtins.list[Bytes] = []
-        length = 0
-        async for chunk in body:
-            held.append(_kept(chunk))
-            length += len(chunk)
-            if length >= _BATCH or len(held) >= _PIECES:
-                if self._job is not None:
-                    await self.written()
-                self.send(held)
-                held, length = [], 0
-        if self._job is None:
-            return held
-        if held:
-            await self.written()
-            self.send(held)
-        return None
-
-    def send(self, pieces: builtins.list[Bytes]) -> None:
-        if self._staged is None:
-            job = partial(writer.stage, self._opened.ground, self._target, pieces)
-        else:
-            job = partial(self._staged.write, pieces)
-        self._job = self._opened.hop.run(job, at_once=True)
-
-    async def written(self) -> Staged:
-        """Waits for the write under way."""
-        assert self._job is not None
-        try:
-            self._staged = await self._job
-        except (OSError, TroveError) as exc:
-            raise located(exc, self._operation, self._target)  # noqa: B904 -- the cause is set
-        return self._staged
-
-    async def end(self) -> None:
-        """Removes what was not published, when no worker writes any more."""
-        if self._job is None:
-            return
-        interrupted: asyncio.CancelledError | None = None
-        try:
-            self._staged = await settle(self._job)
-        except asyncio.CancelledError as exc:
-            interrupted = exc
-            if self._job.exception() is None:
-                self._staged = self._job.result()
-        except (OSError, TroveError):
-            pass  # said already, or less than the error that brought us here
-        if self._staged is not None:
-            await self._opened.undo(self._staged.end)
-        if interrupted is not None:
-            raise interrupted
-
-
-def _kept(chunk: Bytes) -> Bytes:
-    """The chunk itself if nobody can change it; it is the consumer's only until the next."""
-    if type(chunk) is bytes or (type(chunk) is memoryview and type(chunk.obj) is bytes):
-        return chunk
-    return bytes(chunk)
 
 
 def _put_now(
