@@ -14,7 +14,6 @@ from trove_async._record import (
     FORMAT,
     LENGTH,
     TOKEN,
-    Record,
     read_record,
     seen_as,
     write_format,
@@ -145,10 +144,8 @@ class Writes:
             _check_expected(upload.expected, data, digest)
         user = options.metadata
         if upload.raw:
-            record = None
             metadata = user
         else:
-            record = Record((), size, digest)
             metadata = {**user, FORMAT: "1", LENGTH: str(size)}
             if digest is not None:
                 metadata[DIGEST] = digest
@@ -180,7 +177,7 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
-        if record is None:
+        if upload.raw:
             return info
         return ObjectInfo(
             key,

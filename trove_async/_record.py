@@ -50,7 +50,7 @@ def read_record(metadata: Mapping[str, str]) -> Record:
     text = metadata.get(FORMAT)
     if text is None:
         return Record()
-    record = Record(is_written=True)
+    record = Record((), None, None, {}, True)
     if text != "1":
         _read_format(text, record)
     length = metadata.get(LENGTH)
@@ -103,12 +103,8 @@ def seen_as(info: ObjectInfo, record: Record, size: int) -> ObjectInfo:
 
 
 def user_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    if len(metadata) <= 3 and FORMAT in metadata:  # most objects: nothing but the record
-        for name in metadata:
-            if name[:5] != _RESERVED:
-                break
-        else:
-            return {}
+    if len(metadata) == 3 and FORMAT in metadata and LENGTH in metadata and DIGEST in metadata:
+        return {}  # most objects: nothing but the record
     return {name: value for name, value in metadata.items() if name[:5] != _RESERVED}
 
 

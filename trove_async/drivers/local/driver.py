@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, Self
 from urllib.parse import quote
 
+from trove_async._chunks import OneChunk
 from trove_async.driver import (
     DSN,
     BucketOptions,
@@ -103,9 +104,12 @@ class LocalDriver(LocalBase):
                 writer.check_now, ground, target, options.if_match, options.if_none_match
             )
             await opened.run(check, "put", target)
-        intake = Intake(opened, target, "put")
+        intake: Intake | None = None
         try:
-            small = await intake.pull(body)
+            small = _at_hand(body, options.size)
+            if small is None:
+                intake = Intake(opened, target, "put")
+                small = await intake.pull(body)
             record = Record(
                 0,
                 0,
@@ -116,6 +120,7 @@ class LocalDriver(LocalBase):
                 options.storage_class,
             )
             if small is None:
+                assert intake is not None
                 staged = await intake.written()
                 job = partial(
                     writer.publish,
@@ -138,7 +143,7 @@ class LocalDriver(LocalBase):
                 )
                 await opened.run(job, "put", target)
         finally:
-            if intake.is_used:
+            if intake is not None and intake.is_used:
                 await intake.end()
         info = record.info(key)
         if opened.watches:
@@ -414,6 +419,14 @@ class LocalDriver(LocalBase):
         opened.watches.append(watch)
         watch.start()
         return watch
+
+
+def _at_hand(body: Chunks, size: int | None) -> builtins.list[Bytes] | None:
+    """A small body that is in memory as one piece: nothing to pull."""
+    if type(body) is not OneChunk or size is None or size > _NOW:
+        return None
+    data = body.whole(size)
+    return None if data is None else [data] if data else []
 
 
 def _put_now(
