@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,7 @@ class Writes:
         self, backend: Backend, bucket: str, key: str, options: PutOptions, upload: Upload
     ) -> ObjectInfo:
         if upload.token is None:
-            upload.token = secrets.token_hex(8)
+            upload.token = os.urandom(8).hex()
         try:
             return await self._write(backend, bucket, key, options, upload)
         except PreconditionFailedError:

@@ -28,6 +28,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
 
 @dataclass(slots=True)
 class Record:
+    """What the reserved names of one object say."""
+
     encodings: tuple[str, ...] = ()
     size: int | None = None
     digest: str | None = None

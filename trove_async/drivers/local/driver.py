@@ -59,6 +59,7 @@ from trove_async.model import (
 __all__ = ["LocalDriver"]
 
 _NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
+_BESIDE: Final = 32 * 1024  # bytes whose writing is worth a second core, if there are more
 _TOGETHER: Final = 64  # keys one job of a batch delete removes
 
 
@@ -141,7 +142,11 @@ class LocalDriver(LocalBase):
                     options.if_match,
                     options.if_none_match,
                 )
-                await opened.run(job, "put", target)
+                opened.crowd.enter()
+                try:
+                    await opened.run(job, "put", target)
+                finally:
+                    opened.crowd.leave()
         finally:
             if intake is not None and intake.is_used:
                 await intake.end()
@@ -437,8 +442,9 @@ def _put_now(
     options: PutOptions,
 ) -> bool:
     """A small put on the event loop, where the medium is memory and nothing blocks; False
-    when another writer holds the key: a worker may wait for it."""
-    if sum(map(len, pieces)) > _NOW:
+    when a worker shall do it: another writer holds the key, or other puts come beside it."""
+    size = sum(map(len, pieces))
+    if size > _NOW or (size > _BESIDE and opened.crowd.is_likely()):
         return False
     try:
         writer.put_small(
