@@ -55,8 +55,15 @@ class Outcome:
     bound: str
 
 
-async def compete(sides: Sequence[Side], count: int, rounds: int, warm: int | None = None) -> None:
-    """Fills ``wall`` and ``cpu`` of each side."""
+async def compete(
+    sides: Sequence[Side],
+    count: int,
+    rounds: int,
+    warm: int | None = None,
+    prepare: Callable[[], object] | None = None,
+) -> None:
+    """Fills ``wall`` and ``cpu`` of each side. ``prepare`` comes before each measured run, so
+    that all begin alike."""
     for side in sides:
         await side.run(warm if warm is not None else max(1, count // 10))
         if side.clean is not None:
@@ -64,6 +71,8 @@ async def compete(sides: Sequence[Side], count: int, rounds: int, warm: int | No
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
             gc.collect()
+            if prepare is not None:
+                prepare()
             cpu, wall = time.process_time(), time.perf_counter()
             await side.run(count)
             side.wall.append((time.perf_counter() - wall) / count)

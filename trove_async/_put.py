@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,6 @@ from trove_async._record import (
     FORMAT,
     LENGTH,
     TOKEN,
-    Record,
     read_record,
     seen_as,
     write_format,
@@ -78,7 +77,7 @@ class Writes:
         self, backend: Backend, bucket: str, key: str, options: PutOptions, upload: Upload
     ) -> ObjectInfo:
         if upload.token is None:
-            upload.token = secrets.token_hex(8)
+            upload.token = os.urandom(8).hex()
         try:
             return await self._write(backend, bucket, key, options, upload)
         except PreconditionFailedError:
@@ -147,10 +146,8 @@ class Writes:
             _check_expected(upload.expected, data, digest)
         user = options.metadata
         if upload.raw:
-            record = None
             metadata = user
         else:
-            record = Record((), size, digest)
             metadata = {**user, FORMAT: "1", LENGTH: str(size)}
             if digest is not None:
                 metadata[DIGEST] = digest
@@ -182,7 +179,7 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
-        if record is None:
+        if upload.raw:
             return info
         return ObjectInfo(
             key,

@@ -141,10 +141,8 @@ class ObjectReader:
             self._ended = True
             await self._release()  # nothing is left to close for who only reads to the end
             return b""
-        except BaseException as exc:  # a cancel too ends what gives the bytes
-            self._state = 3
-            if isinstance(exc, TroveError):
-                exc.at(key=self.info.key, operation="get")
+        except BaseException as exc:
+            self._failed(exc)
             raise
         return piece if type(piece) is bytes else bytes(piece)
 
@@ -170,13 +168,7 @@ class ObjectReader:
         if n == 0:
             return b""
         if n < 0:
-            first = await self._next()
-            if self._ended and not self._buffer:
-                return first
-            parts = [first]
-            while chunk := await self._next():
-                parts.append(chunk)
-            return b"".join(parts)
+            return await self._rest()
         parts = []
         wanted = n
         while wanted and (chunk := await self._next()):
@@ -185,6 +177,32 @@ class ObjectReader:
             parts.append(chunk)
             wanted -= len(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _rest(self) -> bytes:
+        """All that is left, with no frame of ours between the chunks."""
+        parts: list[bytes] = []
+        if self._buffer or self._data is not None:
+            parts.append(await self._next())
+        if not self._ended and self._chain is not None and self._chain.levels:
+            try:
+                parts += [
+                    piece if type(piece) is bytes else bytes(piece)
+                    async for piece in self._chain.top
+                ]
+            except BaseException as exc:
+                self._failed(exc)
+                raise
+            self._ended = True
+            await self._release()
+        else:
+            await self._next()  # says why there is none
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _failed(self, exc: BaseException) -> None:
+        """A cancel too ends what gives the bytes."""
+        self._state = 3
+        if isinstance(exc, TroveError):
+            exc.at(key=self.info.key, operation="get")
 
     def _unreadable(self) -> StreamConsumedError:
         what = "is closed" if self._state == 2 else "failed; get the object again"

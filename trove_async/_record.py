@@ -28,6 +28,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
 
 @dataclass(slots=True)
 class Record:
+    """What the reserved names of one object say."""
+
     encodings: tuple[str, ...] = ()
     size: int | None = None
     digest: str | None = None
@@ -50,7 +52,7 @@ def read_record(metadata: Mapping[str, str]) -> Record:
     text = metadata.get(FORMAT)
     if text is None:
         return Record()
-    record = Record(is_written=True)
+    record = Record((), None, None, {}, True)
     if text != "1":
         _read_format(text, record)
     length = metadata.get(LENGTH)
@@ -103,12 +105,8 @@ def seen_as(info: ObjectInfo, record: Record, size: int) -> ObjectInfo:
 
 
 def user_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    if len(metadata) <= 3 and FORMAT in metadata:  # most objects: nothing but the record
-        for name in metadata:
-            if name[:5] != _RESERVED:
-                break
-        else:
-            return {}
+    if len(metadata) == 3 and FORMAT in metadata and LENGTH in metadata and DIGEST in metadata:
+        return {}  # most objects: nothing but the record
     return {name: value for name, value in metadata.items() if name[:5] != _RESERVED}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote
 
 from trove_async._names import check_content_type
 from trove_async.checksum import parse_digest
@@ -87,6 +86,8 @@ def signed_headers(
         if filename is not None:
             if any(ord(c) < 0x20 or ord(c) == 0x7F for c in filename):
                 raise InvalidInputError("control character in a file name")
+            from urllib.parse import quote
+
             name = quote(filename, safe="")  # RFC 8187
             headers["response-content-disposition"] = f"attachment; filename*=UTF-8''{name}"
         return headers

@@ -88,7 +88,9 @@ class Body:
         self._version = version_id
         self._policy = policy
         self._timeouts = timeouts
-        self._idle = Idle(timeouts.read) if timeouts.read is not None else None
+        self._idle: Idle | None = None
+        if timeouts.read is not None and type(raw.body) is not OneChunk:  # which never waits
+            self._idle = Idle(timeouts.read)
         self._tries = 1
         self._deadline = 0.0
         self.info = raw.info
@@ -156,6 +158,8 @@ class Body:
                 failed = exc
                 continue
             self._body = raw.body
+            if self._timeouts.read is not None:
+                self._idle = Idle(self._timeouts.read)
             if raw.info.etag != self.info.etag or raw.start != self._position:
                 raise changed(self._bucket, self._key)
             return

@@ -85,18 +85,24 @@ class ObjectPage:
 
 @dataclass(frozen=True, slots=True)
 class BucketInfo:
+    """One bucket, as a listing of buckets shows it."""
+
     name: str
     created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
+    """Where an object is."""
+
     bucket: str
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
+    """One uploaded part of an unfinished upload."""
+
     number: int
     """From 1."""
     etag: str
@@ -105,6 +111,8 @@ class PartInfo:
 
 @dataclass(frozen=True, slots=True)
 class UploadInfo:
+    """One unfinished multipart upload."""
+
     upload_id: str
     key: str
     started_at: datetime
@@ -112,6 +120,8 @@ class UploadInfo:
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
+    """One version of an object, or the marker of its deletion."""
+
     version_id: str
     key: str
     size: int
@@ -125,6 +135,8 @@ EventType = Literal["object.created", "object.updated", "object.deleted", "watch
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
+    """One change that a watch saw."""
+
     type: EventType
     """``watch.overflow``: events were lost, list again."""
     bucket: str
@@ -134,6 +146,8 @@ class ObjectEvent:
 
 @dataclass(frozen=True, slots=True)
 class DeleteResult:
+    """What became of one key of a batch delete."""
+
     key: str
     error: TroveError | None = None
     """``None``: the key is gone (a key that never was counts as gone)."""
@@ -176,6 +190,8 @@ class PresignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Health:
+    """What a ping of one backend told."""
+
     ok: bool
     latency: float
     """Seconds."""

@@ -49,6 +49,8 @@ class ByteRange:
 @quick
 @dataclass(frozen=True, slots=True)
 class PutOptions:
+    """How an object is written."""
+
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=dict)
     """User and reserved names in one flat map, stored verbatim."""
@@ -68,6 +70,8 @@ class PutOptions:
 @quick
 @dataclass(frozen=True, slots=True)
 class GetOptions:
+    """Which object is read, what of it, and on what condition."""
+
     range: ByteRange | None = None
     version_id: str | None = None
     if_match: str | None = None
@@ -77,11 +81,15 @@ class GetOptions:
 
 @dataclass(frozen=True, slots=True)
 class HeadOptions:
+    """Which version is asked about."""
+
     version_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
+    """Which version is deleted, on what condition."""
+
     version_id: str | None = None
     if_match: str | None = None
 
@@ -110,11 +118,15 @@ class CopyOptions:
 
 @dataclass(frozen=True, slots=True)
 class BucketOptions:
+    """How a bucket is made."""
+
     region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
+    """Which changes are told, and how many are held."""
+
     prefix: str = ""
     events: frozenset[str] | None = None
     """Event types to deliver; ``None``: all. An overflow is always delivered."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Self
 from urllib.parse import quote
 
-from trove_async._threads import Job, settle
+from trove_async._chunks import OneChunk
 from trove_async.driver import (
     DSN,
     BucketOptions,
@@ -33,11 +33,12 @@ from trove_async.drivers.local.base import LocalBase, Opened, no_versions
 from trove_async.drivers.local.config import config_of
 from trove_async.drivers.local.copying import Copy, move_file
 from trove_async.drivers.local.faults import located
+from trove_async.drivers.local.intake import Intake
 from trove_async.drivers.local.meta import Record
 from trove_async.drivers.local.multipart import Assembly
 from trove_async.drivers.local.names import Target, bucket_path
 from trove_async.drivers.local.watch import Watch
-from trove_async.drivers.local.writer import Staged, new_etag
+from trove_async.drivers.local.writer import new_etag
 from trove_async.errors import (
     InvalidInputError,
     InvalidPartError,
@@ -57,10 +58,8 @@ from trove_async.model import (
 
 __all__ = ["LocalDriver"]
 
-_BATCH: Final = 2 * 1024 * 1024
-"""Bytes that go to a worker together; the body is pulled on while they are written."""
-_PIECES: Final = 512
 _NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
+_BESIDE: Final = 32 * 1024  # bytes whose writing is worth a second core, if there are more
 _TOGETHER: Final = 64  # keys one job of a batch delete removes
 
 
@@ -106,9 +105,12 @@ class LocalDriver(LocalBase):
                 writer.check_now, ground, target, options.if_match, options.if_none_match
             )
             await opened.run(check, "put", target)
-        intake = _Intake(opened, target, "put")
+        intake: Intake | None = None
         try:
-            small = await intake.pull(body)
+            small = _at_hand(body, options.size)
+            if small is None:
+                intake = Intake(opened, target, "put")
+                small = await intake.pull(body)
             record = Record(
                 0,
                 0,
@@ -119,6 +121,7 @@ class LocalDriver(LocalBase):
                 options.storage_class,
             )
             if small is None:
+                assert intake is not None
                 staged = await intake.written()
                 job = partial(
                     writer.publish,
@@ -139,9 +142,13 @@ class LocalDriver(LocalBase):
                     options.if_match,
                     options.if_none_match,
                 )
-                await opened.run(job, "put", target)
+                opened.crowd.enter()
+                try:
+                    await opened.run(job, "put", target)
+                finally:
+                    opened.crowd.leave()
         finally:
-            if intake.is_used:
+            if intake is not None and intake.is_used:
                 await intake.end()
         info = record.info(key)
         if opened.watches:
@@ -329,7 +336,7 @@ class LocalDriver(LocalBase):
         if not 1 <= number <= 10_000:
             raise InvalidInputError("part numbers go from 1 to 10000", bucket=bucket, key=key)
         await opened.run(partial(opened.uploads.check, target, upload_id), "upload_part", target)
-        intake = _Intake(opened, target, "upload_part")
+        intake = Intake(opened, target, "upload_part")
         try:
             small = await intake.pull(body)
             if small is not None:
@@ -419,80 +426,12 @@ class LocalDriver(LocalBase):
         return watch
 
 
-class _Intake:
-    """Takes a body in: small ones are kept, of larger ones one write is under way while the
-    next chunk is pulled."""
-
-    def __init__(self, opened: Opened, target: Target, operation: str) -> None:
-        self._opened = opened
-        self._target = target
-        self._operation = operation
-        self._job: Job[Staged] | None = None
-        self._staged: Staged | None = None
-
-    @property
-    def is_used(self) -> bool:
-        return self._job is not None
-
-    async def pull(self, body: Chunks) -> builtins.list[Bytes] | None:
-        """The whole body when it fits one batch; None when it is on its way to the disk."""
-        held: builtins.list[Bytes] = []
-        length = 0
-        async for chunk in body:
-            held.append(_kept(chunk))
-            length += len(chunk)
-            if length >= _BATCH or len(held) >= _PIECES:
-                if self._job is not None:
-                    await self.written()
-                self.send(held)
-                held, length = [], 0
-        if self._job is None:
-            return held
-        if held:
-            await self.written()
-            self.send(held)
+def _at_hand(body: Chunks, size: int | None) -> builtins.list[Bytes] | None:
+    """A small body that is in memory as one piece: nothing to pull."""
+    if type(body) is not OneChunk or size is None or size > _NOW:
         return None
-
-    def send(self, pieces: builtins.list[Bytes]) -> None:
-        if self._staged is None:
-            job = partial(writer.stage, self._opened.ground, self._target, pieces)
-        else:
-            job = partial(self._staged.write, pieces)
-        self._job = self._opened.hop.run(job, at_once=True)
-
-    async def written(self) -> Staged:
-        """Waits for the write under way."""
-        assert self._job is not None
-        try:
-            self._staged = await self._job
-        except (OSError, TroveError) as exc:
-            raise located(exc, self._operation, self._target)  # noqa: B904 -- the cause is set
-        return self._staged
-
-    async def end(self) -> None:
-        """Removes what was not published, when no worker writes any more."""
-        if self._job is None:
-            return
-        interrupted: asyncio.CancelledError | None = None
-        try:
-            self._staged = await settle(self._job)
-        except asyncio.CancelledError as exc:
-            interrupted = exc
-            if self._job.exception() is None:
-                self._staged = self._job.result()
-        except (OSError, TroveError):
-            pass  # said already, or less than the error that brought us here
-        if self._staged is not None:
-            await self._opened.undo(self._staged.end)
-        if interrupted is not None:
-            raise interrupted
-
-
-def _kept(chunk: Bytes) -> Bytes:
-    """The chunk itself if nobody can change it; it is the consumer's only until the next."""
-    if type(chunk) is bytes or (type(chunk) is memoryview and type(chunk.obj) is bytes):
-        return chunk
-    return bytes(chunk)
+    data = body.whole(size)
+    return None if data is None else [data] if data else []
 
 
 def _put_now(
@@ -503,8 +442,9 @@ def _put_now(
     options: PutOptions,
 ) -> bool:
     """A small put on the event loop, where the medium is memory and nothing blocks; False
-    when another writer holds the key: a worker may wait for it."""
-    if sum(map(len, pieces)) > _NOW:
+    when a worker shall do it: another writer holds the key, or other puts come beside it."""
+    size = sum(map(len, pieces))
+    if size > _NOW or (size > _BESIDE and opened.crowd.is_likely()):
         return False
     try:
         writer.put_small(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
@@ -31,14 +33,18 @@ __all__ = [
 
 SMALL: Final = 256 * 1024
 """A body of at most so many bytes is read when it is opened."""
-_CHUNK: Final = 2 * 1024 * 1024
+_CHUNK: Final = 1024 * 1024
+_AHEAD: Final = 4
+"""Chunks read before they are asked for."""
+_LOW: Final = 2
+"""Chunks left at which a worker reads on."""
 
 
 class FileBody:
     """Bytes ``start`` to ``stop`` of an open file, which it owns.
 
-    One read is under way while the consumer works on the chunk before. A read in a worker
-    holds this object, so that the descriptor is never closed under it."""
+    A worker reads ahead while the consumer works. It holds this object, so that the
+    descriptor is never closed under it."""
 
     def __init__(self, fs: FS, hop: Hop, target: Target, fd: int, start: int, stop: int) -> None:
         self._fs = fs
@@ -47,40 +53,76 @@ class FileBody:
         self._fd = fd
         self._next = start
         self._stop = stop
-        self._pending: Job[bytes] | None = None
+        self._ready: deque[bytes] = deque()
+        self._job: Job[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_shut = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        job = self._pending
-        if job is None:
-            if self._next >= self._stop:
-                raise StopAsyncIteration
-            if self._fd < 0:
-                raise StreamConsumedError("the body is closed")
-            job = self._pending = self._hop.run(self._read, at_once=True)
-        try:
-            data = await job
-        except (OSError, TroveError) as exc:
-            raise located(exc, "get", self._target)  # noqa: B904 -- the cause is set in it
-        self._pending = None
-        self._next += len(data)
-        if self._next < self._stop:
-            with suppress(DriverClosedError):  # said when the next chunk is asked for
-                self._pending = self._hop.run(self._read, at_once=True)
+        ready = self._ready
+        while not ready:
+            job = self._job
+            if job is None:
+                if self._next >= self._stop:
+                    raise StopAsyncIteration
+                if self._fd < 0:
+                    raise StreamConsumedError("the body is closed")
+                self._start()
+            elif job.done():
+                try:
+                    job.result()
+                except (OSError, TroveError) as exc:
+                    raise located(exc, "get", self._target)  # noqa: B904 -- the cause is set in it
+            await self._more()
+        data = ready.popleft()
+        if len(ready) <= _LOW and self._job is None and self._next < self._stop:
+            with suppress(DriverClosedError):  # said when no chunk is left
+                self._start()
         return data
 
-    def _read(self) -> bytes:
-        want = min(_CHUNK, self._stop - self._next)
-        data = self._fs.pread(self._fd, want, self._next)
-        if not data:
-            raise TruncatedError("the file became shorter while it was read")
-        return data
+    def _start(self) -> None:
+        self._job = self._hop.run(self._read_on, at_once=True)
+        self._job.add_done_callback(self._ended)
+
+    def _ended(self, job: asyncio.Future[None]) -> None:
+        if job.exception() is None:  # a failed one stays, for who asks for its chunk
+            self._job = None
+        self._wake()
+
+    async def _more(self) -> None:
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            if not self._ready:  # the worker may not have seen that we wait
+                await waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _read_on(self) -> None:
+        """In a worker."""
+        while self._next < self._stop and len(self._ready) < _AHEAD and not self._is_shut:
+            want = min(_CHUNK, self._stop - self._next)
+            data = self._fs.pread(self._fd, want, self._next)
+            if not data:
+                raise TruncatedError("the file became shorter while it was read")
+            self._next += len(data)
+            self._ready.append(data)
+            waiter = self._waiter
+            if waiter is not None:
+                with suppress(RuntimeError):  # the loop is gone; nobody waits any more
+                    waiter.get_loop().call_soon_threadsafe(self._wake)
 
     async def aclose(self) -> None:
         """Waits for a read that still runs, also when cancelled, and closes the file."""
-        job, self._pending = self._pending, None
+        self._is_shut = True
+        job, self._job = self._job, None
         try:
             if job is not None:
                 with suppress(OSError, TruncatedError):
@@ -91,14 +133,12 @@ class FileBody:
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         self._next = self._stop
+        self._ready.clear()
         if fd >= 0:
             with suppress(OSError):
                 self._fs.close(fd)
 
     def __del__(self) -> None:
-        job = self._pending
-        if job is not None and job.done() and not job.cancelled():
-            job.exception()  # nobody is left to hear of it
         self.close()
 
 
