@@ -1,4 +1,4 @@
-"""Factories of S3 drivers. Fresh storage is another server than that of the call before: two
+"""Factories of S3 drivers. Fresh storage is another server than that of the call before: three
 of each kind take turns, and the cases' buckets have random names."""
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from itertools import cycle
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tests.servers.s3 import KEY, SECRET, Server, running_moto, running_rclone
 from trove_async import Driver
 from trove_async.drivers.s3 import S3Config, S3Driver
 
-_TURNS = 2
+_TURNS = 3
 _stack = ExitStack()
 atexit.register(_stack.close)
 
@@ -30,13 +30,44 @@ class Tested(S3Driver):
         return other
 
 
+_MOTO = "moto looks at no signature and no expiry of a presigned request"
+_RACES = "moto answers with one object's headers and another's body when its threads race"
+
+
 class Plain(Tested):
     """moto tells no event when a delete makes a marker, so versions and events are proved
     apart."""
 
+    absent: ClassVar[dict[str, str]] = {
+        "K162": _RACES,
+        "K166": _RACES,
+        "K181": _RACES,
+        "K204": _RACES,
+        "K209": "moto finds an upload by its id alone",
+        "K220": _MOTO,
+        "K222": _MOTO,
+    }
 
-class Versioned(Tested):
+
+class Versioned(Plain):
     watch: Any = None
+
+
+_TORN = "rclone shows a file while it is being overwritten"
+_STREAMED = "rclone streams parts: each once, without a gap in their numbers"
+
+
+class Folders(Tested):
+    absent: ClassVar[dict[str, str]] = {
+        "K115": _TORN,
+        "K159": _TORN,
+        "K162": _TORN,
+        "K166": _TORN,
+        "K154": "rclone shows the folder that an unfinished upload will need",
+        "K161": "rclone answers 500 when two puts make one folder at a time",
+        "K202": _STREAMED,
+        "K204": _STREAMED,
+    }
 
 
 @cache
@@ -81,8 +112,8 @@ def moto_sdk() -> Driver:
 
 
 def rclone() -> Driver:
-    return _driver(Tested, running_rclone)
+    return _driver(Folders, running_rclone)
 
 
 def rclone_sdk() -> Driver:
-    return _driver(Tested, running_rclone, direct=False)
+    return _driver(Folders, running_rclone, direct=False)

@@ -14,7 +14,7 @@ import secrets
 import sys
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -269,6 +269,9 @@ async def _run(case: Case, args: tuple[object, ...], harness: Harness) -> None:
     me = asyncio.current_task()
     before = asyncio.all_tasks()
     async with _opened(harness):
+        reasons: Mapping[str, str] = getattr(harness.driver, "absent", {})
+        if case.id in reasons:
+            drop(reasons[case.id])
         for need in case.needs:
             if reason := unmet(need, harness.driver):
                 drop(reason)

@@ -113,7 +113,7 @@ def test_checksums_of_parts_combine(one: bytes, two: bytes) -> None:
 )
 def test_metadata_survives_a_header(metadata: dict[str, str]) -> None:
     sent: dict[str, str] = {}
-    meta_headers(metadata, sent)
+    meta_headers(metadata, sent, 1 << 20)
     for name, value in sent.items():
         assert value.isascii() and value == value.strip() and value.isprintable()
         assert _meta_value(value) == metadata[name.removeprefix("x-amz-meta-")]

@@ -18,6 +18,7 @@ from trove_async.driver.capabilities import (
 from trove_async.drivers.s3.addressing import Address
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.direct import Direct
+from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.sdk import Connection, Control, SdkPlane, connect, is_by_path
 from trove_async.drivers.s3.server import AWS, Server, recognised
 from trove_async.drivers.s3.wire import Plane
@@ -32,7 +33,6 @@ from trove_async.errors import (
 __all__ = ["Opened", "S3Base", "quoted"]
 
 _BUFFER: Final = 512 * 1024  # bytes of a body that are read ahead of its consumer
-_MAX_METADATA: Final = 2048
 _NATIVE: Final = frozenset({"copy", "delete_many"})
 
 
@@ -43,6 +43,36 @@ def quoted(etag: str) -> str:
     if not etag.isascii() or not etag.isprintable() or '"' in etag:
         raise InvalidInputError("not an etag")
     return f'"{etag}"'
+
+
+_GRACE: Final = 10.0  # seconds that closing is waited for when its task is cancelled
+_wholes: dict[type[S3Base], type[S3Base]] = {}
+_narrowed: dict[tuple[type[S3Base], tuple[str, ...]], type[S3Base]] = {}
+
+
+def _whole(cls: type[S3Base]) -> type[S3Base]:
+    return _wholes.get(cls, cls)
+
+
+def _without(cls: type[S3Base], methods: tuple[str, ...]) -> type[S3Base]:
+    if not methods:
+        return cls
+    made = _narrowed.get((cls, methods))
+    if made is None:
+        made = _narrowed[cls, methods] = type(cls.__name__, (cls,), dict.fromkeys(methods))
+        _wholes[made] = cls
+    return made
+
+
+async def _end(opened: Opened) -> None:
+    try:
+        for watch in list(opened.watches):
+            await watch.aclose()
+    finally:
+        try:
+            await opened.plane.close()
+        finally:
+            await opened.connection.close()
 
 
 class Closable(Protocol):
@@ -105,7 +135,7 @@ class S3Base:
             min_part_size=LEAST_PART,
             max_part_size=MOST_PART,
             max_parts=MOST_PARTS,
-            max_metadata=_MAX_METADATA,
+            max_metadata=server.max_metadata,
             native=_NATIVE,
         )
 
@@ -122,6 +152,18 @@ class S3Base:
         if self._opened is not None:
             self._now()
             return
+        opening = asyncio.ensure_future(self._connect())
+        try:
+            opened = await finished(opening, grace=_GRACE)
+        except asyncio.CancelledError:
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                await finished(asyncio.ensure_future(_end(opening.result())), grace=_GRACE)
+            raise
+        self._opened = opened
+        self._features = self._features_of(opened.server)
+        self._withhold(opened.server)
+
+    async def _connect(self) -> Opened:
         connection, control = await connect(self.config)
         session: aiohttp.ClientSession | None = None
         try:
@@ -144,9 +186,7 @@ class S3Base:
                 await session.close()
             await connection.close()
             raise
-        self._opened = Opened(connection, control, plane, address, server)
-        self._features = self._features_of(server)
-        self._withhold(server)
+        return Opened(connection, control, plane, address, server)
 
     async def _server(self, connection: Connection, control: Control) -> Server:
         if self.config.endpoint is None:
@@ -170,19 +210,24 @@ class S3Base:
         return bool(answer["ResponseMetadata"]["HTTPStatusCode"] == 200)
 
     def _withhold(self, server: Server) -> None:
-        """A method that is None does not count for a capability."""
-        for protocol, is_there in (
-            (VersioningDriver, server.versions),
-            (LifecycleDriver, server.lifecycle),
-            (TaggingDriver, server.tags),
-            (NotificationDriver, server.events),
-        ):
-            for method in [m for m in vars(protocol) if not m.startswith("_")]:
-                if is_there:
-                    if vars(self).get(method, self) is None:
-                        del vars(self)[method]
-                else:
-                    vars(self)[method] = None
+        """From now on this driver is of a class that lacks what its server lacks: a capability
+        is a matter of the class, and a method that is None does not count for one."""
+        missing = [
+            method
+            for protocol, is_there in (
+                (VersioningDriver, server.versions),
+                (LifecycleDriver, server.lifecycle),
+                (TaggingDriver, server.tags),
+                (NotificationDriver, server.events),
+            )
+            if not is_there
+            for method in vars(protocol)
+            if not method.startswith("_")
+        ]
+        self.__class__ = _without(_whole(type(self)), tuple(missing))
+        for method in missing:
+            if method in vars(self):  # somebody watches calls of this one driver
+                vars(self)[method] = None
 
     def _address(self, connection: Connection, region: str) -> Address:
         endpoint = connection.endpoint.replace(connection.region, region)
@@ -212,14 +257,7 @@ class S3Base:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        try:
-            for watch in list(opened.watches):
-                await watch.aclose()
-        finally:
-            try:
-                await opened.plane.close()
-            finally:
-                await opened.connection.close()
+        await finished(asyncio.ensure_future(_end(opened)), grace=_GRACE)
 
     async def ping(self) -> None:
         """UnavailableError and its kin when the server cannot be reached."""

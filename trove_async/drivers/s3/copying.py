@@ -8,14 +8,13 @@ import builtins
 from dataclasses import replace
 from datetime import UTC
 from typing import Any, Final
-from urllib.parse import quote
 
 from trove_async._chunks import OneChunk
 from trove_async.driver import CopyOptions, GetOptions, HeadOptions, PutOptions
 from trove_async.drivers.s3.base import Opened
+from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.info import META, meta_headers, unquoted
 from trove_async.drivers.s3.multipart import Multipart
-from trove_async.drivers.s3.parallel import finished
 from trove_async.drivers.s3.writing import tried
 from trove_async.errors import (
     BucketNotFoundError,
@@ -179,7 +178,12 @@ class Copies(Multipart):
         self, source: ObjectRef, target: ObjectRef, found: ObjectInfo, wanted: ObjectInfo
     ) -> ObjectInfo:
         """Read and written by us, pinned to the version that was found."""
-        raw = await self.get(source.bucket, source.key, GetOptions(if_match=found.etag))
+        try:
+            raw = await self.get(source.bucket, source.key, GetOptions(if_match=found.etag))
+        except PreconditionFailedError as exc:
+            raise ObjectChangedError(
+                "the source changed", bucket=source.bucket, key=source.key
+            ) from exc
         try:
             put = PutOptions(
                 content_type=wanted.content_type, metadata=wanted.metadata, size=found.size
@@ -208,13 +212,13 @@ class Copies(Multipart):
         return params
 
 
-def copy_source(source: ObjectRef, found: ObjectInfo) -> str:
-    """Quoted once: it travels in a header. Pinned to a version where there are versions."""
-    text = f"{source.bucket}/{quote(source.key, safe='-_.~/')}"
-    return text if found.version_id is None else f"{text}?versionId={found.version_id}"
+def copy_source(source: ObjectRef, found: ObjectInfo) -> dict[str, str]:
+    """The SDK quotes it. Pinned to a version where there are versions."""
+    place = {"Bucket": source.bucket, "Key": source.key}
+    return place if found.version_id is None else {**place, "VersionId": found.version_id}
 
 
 def _metadata(info: ObjectInfo) -> dict[str, str]:
     headers: dict[str, str] = {}
-    meta_headers(info.metadata, headers)
+    meta_headers(info.metadata, headers, 1 << 20)  # the server counts
     return {name.removeprefix(META): value for name, value in headers.items()}

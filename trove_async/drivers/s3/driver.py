@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from trove_async.driver import DSN, BucketOptions, DeleteOptions, ListOptions
@@ -30,6 +31,8 @@ from trove_async.model import BucketInfo, ObjectPage
 __all__ = ["S3Driver"]
 
 _TOKEN: Final = "t"
+_AFTER: Final = "a"
+_MOST_KEY: Final = 1024
 _MOST_KEYS: Final = 1000
 
 
@@ -57,6 +60,8 @@ class S3Driver(Versions, Presigns, Services, Watches):
                 headers["if-match"] = quoted(options.if_match)
             except InvalidInputError as exc:
                 raise PreconditionFailedError("no object has such an etag") from exc
+        if opened.server.has_folders and not await self._exists(bucket, key):
+            return  # a folder, or below an object: the server would take that away
         try:
             await opened.plane.send(Request("DeleteObject", bucket, key, {}, headers))
         except ObjectNotFoundError as exc:
@@ -65,6 +70,8 @@ class S3Driver(Versions, Presigns, Services, Watches):
 
     async def list(self, bucket: str, options: ListOptions) -> ObjectPage:
         opened = self._now()
+        if opened.server.has_folders and options.delimiter not in (None, "/"):
+            raise UnsupportedError('this server groups only by "/"', backend="s3")
         query = {
             "list-type": "2",
             "max-keys": str(min(options.page_size, _MOST_KEYS)),
@@ -75,19 +82,47 @@ class S3Driver(Versions, Presigns, Services, Watches):
         if options.delimiter is not None:
             query["delimiter"] = options.delimiter
         if options.cursor is not None:
-            if not options.cursor.startswith(_TOKEN) or len(options.cursor) < 2:
+            kind, rest = options.cursor[:1], options.cursor[1:]
+            if not rest or kind not in (_TOKEN, _AFTER):
                 raise InvalidTokenError("not a cursor of this backend", bucket=bucket)
-            query["continuation-token"] = options.cursor[1:]
-        if options.start_after is not None:
+            if kind == _AFTER:
+                return await self.list(bucket, replace(options, start_after=rest, cursor=None))
+            query["continuation-token"] = rest
+        elif options.start_after is not None:
             query["start-after"] = options.start_after
+            if options.delimiter is not None:
+                group = await self._group_of(bucket, options, options.start_after)
+                if group is not None:
+                    return await self._after_group(bucket, options, group)
         listing = await opened.plane.list(Request("ListObjectsV2", bucket, "", query))
         token = listing.token
-        prefixes = listing.prefixes
-        after = options.start_after
-        if after is not None and options.delimiter is not None:
-            # A group that ends before start_after holds nothing after it; one that it lies in may.
-            prefixes = [p for p in prefixes if p > after or after.startswith(p)]
-        return ObjectPage(listing.objects, prefixes, None if token is None else _TOKEN + token)
+        objects, prefixes = listing.objects, listing.prefixes
+        if options.prefix:  # some servers read "/a" as "a"
+            objects = [info for info in objects if info.key.startswith(options.prefix)]
+            prefixes = [prefix for prefix in prefixes if prefix.startswith(options.prefix)]
+        return ObjectPage(objects, prefixes, None if token is None else _TOKEN + token)
+
+    async def _group_of(self, bucket: str, options: ListOptions, after: str) -> str | None:
+        """The group that ``after`` lies in, when some of it comes later. S3 itself shows it,
+        other servers compare its name and leave it out."""
+        assert options.delimiter is not None
+        cut = after.find(options.delimiter, len(options.prefix))
+        group = after[: cut + len(options.delimiter)]
+        if cut < 0 or not after.startswith(options.prefix):
+            return None
+        query = {"list-type": "2", "max-keys": "1", "prefix": group, "start-after": after}
+        listing = await self._now().plane.list(Request("ListObjectsV2", bucket, "", query))
+        return group if listing.objects else None
+
+    async def _after_group(self, bucket: str, options: ListOptions, group: str) -> ObjectPage:
+        """A page that begins with ``group``."""
+        beyond = group + chr(0x10FFFF) * ((_MOST_KEY - len(group.encode())) // 4)
+        if options.page_size == 1:
+            return ObjectPage([], [group], _AFTER + beyond)
+        rest = replace(options, start_after=beyond, page_size=options.page_size - 1)
+        page = await self.list(bucket, rest)
+        prefixes = [group, *(prefix for prefix in page.prefixes if prefix != group)]
+        return ObjectPage(page.objects, prefixes, page.cursor)
 
     # -- buckets ---------------------------------------------------------------------------
 

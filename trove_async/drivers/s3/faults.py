@@ -103,6 +103,7 @@ _BY_STATUS: Final[dict[int, type[TroveError]]] = {
     412: PreconditionFailedError,
     416: InvalidRangeError,
     429: ThrottledError,
+    431: InvalidMetadataError,
     501: UnsupportedError,
     507: StorageFullError,
 }

@@ -39,15 +39,19 @@ def http_time(text: str | None) -> datetime:
     return known
 
 
-def meta_headers(metadata: Mapping[str, str], headers: dict[str, str]) -> None:
+def meta_headers(metadata: Mapping[str, str], headers: dict[str, str], most: int) -> None:
     """Values that are no plain header text travel as encoded words (RFC 2047), which is how
-    S3 itself hands out what is not ASCII."""
+    S3 itself hands out what is not ASCII. InvalidMetadataError for more than ``most`` bytes of
+    names and values."""
     for name, value in metadata.items():
         if _PLAIN.fullmatch(value) is None or "=?" in value or "  " in value:
             if "\r" in value or "\n" in value or "\0" in value:
                 raise InvalidMetadataError("control characters in a metadata value")
             value = f"=?UTF-8?B?{base64.b64encode(value.encode()).decode()}?="
         headers[META + name] = value
+        most -= len(name) + len(value)
+    if most < 0:
+        raise InvalidMetadataError("more metadata than the server takes")
 
 
 def _meta_value(value: str) -> str:

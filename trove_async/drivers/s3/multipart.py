@@ -11,10 +11,10 @@ from typing import Any, Final
 from trove_async.driver import Chunks, HeadOptions, PutOptions
 from trove_async.driver.conditions import check_write
 from trove_async.drivers.s3.base import Opened
-from trove_async.drivers.s3.config import MOST_PART, MOST_PARTS, S3Config
+from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
+from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.info import meta_headers, unquoted
-from trove_async.drivers.s3.parallel import Parallel, etag_of, finished
-from trove_async.drivers.s3.reading import Reads
+from trove_async.drivers.s3.parallel import Parallel, etag_of
 from trove_async.drivers.s3.supply import Part, Supply
 from trove_async.drivers.s3.writing import (
     Writes,
@@ -53,7 +53,7 @@ _PARAMS: Final = {
 _META: Final = "x-amz-meta-"
 
 
-class Multipart(Reads, Writes):
+class Multipart(Writes):
     def __init__(self, config: S3Config) -> None:
         super().__init__(config)
         self._begun: dict[str, dict[str, str]] = {}  # upload -> its metadata
@@ -66,7 +66,7 @@ class Multipart(Reads, Writes):
         opened.server.check_key(key)
         self._check_write(opened, options)
         headers = put_headers(self.config, options)
-        meta_headers(options.metadata, headers)
+        meta_headers(options.metadata, headers, opened.server.max_metadata)
         params: dict[str, Any] = {
             _PARAMS[name]: value for name, value in headers.items() if name in _PARAMS
         }
@@ -77,7 +77,7 @@ class Multipart(Reads, Writes):
         }
         if self.config.checksum == "when_supported":
             params |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
-        with storable(bucket, key):
+        with storable(bucket, key, options):
             answer = await opened.control("create_multipart_upload", bucket, key, **params)
         upload_id: str = answer["UploadId"]
         while len(self._begun) >= _REMEMBERED:
@@ -99,7 +99,11 @@ class Multipart(Reads, Writes):
         if size is not None and part.size != size:
             raise InvalidPartError(f"the part has {part.size} bytes, {size} were declared")
         is_summed = self.config.checksum == "when_supported"
-        etag, _ = await sent_part(opened, bucket, key, upload_id, number, part, is_summed)
+        try:
+            etag, _ = await sent_part(opened, bucket, key, upload_id, number, part, is_summed)
+        except UnavailableError:
+            await self._held(bucket, key, upload_id)  # some servers fail where there is no upload
+            raise
         return PartInfo(number, etag, part.size)
 
     async def complete_multipart(
@@ -126,20 +130,25 @@ class Multipart(Reads, Writes):
             found = held.get(part.number)
             if found is None or found[0].etag != part.etag:
                 raise InvalidPartError(f"part {part.number} is not there", bucket=bucket, key=key)
+        if any(held[part.number][0].size < LEAST_PART for part in parts[:-1]):
+            raise InvalidPartError("only the last part may be below 5 MiB", bucket=bucket, key=key)
         listed: builtins.list[dict[str, Any]] = []
         for part in parts:
             crc = held[part.number][1]
             entry = {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
             listed.append(entry if crc is None else {**entry, "ChecksumCRC32": crc})
         size = sum(held[number][0].size for number in numbers)
-        info = await self._complete(opened, bucket, key, upload_id, listed, options, size, None)
+        # A request that was sent may take effect after its caller has been cancelled.
+        completing = self._complete(opened, bucket, key, upload_id, listed, options, size, None)
+        info = await finished(asyncio.ensure_future(completing), grace=_GRACE)
         self._begun.pop(upload_id, None)
         return info
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         opened = self._now()
         _check_id(bucket, key, upload_id)
-        await opened.control("abort_multipart_upload", bucket, key, UploadId=upload_id)
+        aborting = opened.control("abort_multipart_upload", bucket, key, UploadId=upload_id)
+        await finished(asyncio.ensure_future(aborting), grace=_GRACE)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> builtins.list[PartInfo]:
         held = await self._held(bucket, key, upload_id)
@@ -167,7 +176,14 @@ class Multipart(Reads, Writes):
         found: builtins.list[UploadInfo] = []
         marker: dict[str, Any] = {}
         while True:
-            page = await opened.control("list_multipart_uploads", bucket, Prefix=prefix, **marker)
+            try:
+                page = await opened.control(
+                    "list_multipart_uploads", bucket, Prefix=prefix, **marker
+                )
+            except UploadNotFoundError:
+                if not await self._has_bucket(bucket):
+                    raise BucketNotFoundError("no such bucket", bucket=bucket) from None
+                return []  # how rclone says that there are none
             found += [
                 UploadInfo(upload["UploadId"], upload["Key"], upload["Initiated"])
                 for upload in page.get("Uploads", ())

@@ -8,11 +8,12 @@ from hashlib import md5
 from typing import Any, Final, TypeVar
 
 from trove_async.drivers.s3.config import MOST_PART, MOST_PARTS
+from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.supply import Part, Sums, Supply, crc_combined
 from trove_async.drivers.s3.writing import base64_crc, check_size, tried
 from trove_async.errors import InvalidInputError
 
-__all__ = ["Parallel", "etag_of", "finished", "size_of_part"]
+__all__ = ["Parallel", "etag_of", "size_of_part"]
 
 T = TypeVar("T")
 Send = Callable[[int, Part], Coroutine[Any, Any, tuple[str, Sums]]]
@@ -100,34 +101,6 @@ async def _some(running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
             await finished(asyncio.gather(*running, return_exceptions=True), grace=5.0)
         raise
     return running
-
-
-async def finished(future: asyncio.Future[T], *, grace: float, limit: float | None = None) -> T:
-    """Its result. A cancel of the caller waits up to ``grace`` seconds for the end, then
-    cancels it too, and is raised when it is over. TimeoutError after ``limit`` seconds."""
-    loop = asyncio.get_running_loop()
-    interrupted: asyncio.CancelledError | None = None
-    deadline = None if limit is None else loop.time() + limit
-    while not future.done():
-        left = None if deadline is None else max(0.0, deadline - loop.time())
-        try:
-            await asyncio.wait([future], timeout=left)
-        except asyncio.CancelledError as exc:
-            if interrupted is None:
-                deadline = loop.time() + grace
-            interrupted = exc
-        if deadline is not None and loop.time() >= deadline and not future.done():
-            future.cancel()
-            deadline = None  # what is cancelled ends soon
-            left = 0.0
-            if interrupted is None:
-                await asyncio.wait([future])
-                raise TimeoutError(f"not done within {limit} s")
-    if interrupted is not None:
-        if not future.cancelled():
-            future.exception()  # retrieved: the cancel wins
-        raise interrupted
-    return future.result()
 
 
 def etag_of(listed: list[dict[str, Any]]) -> str | None:

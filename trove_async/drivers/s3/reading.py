@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from email.utils import format_datetime
 from typing import Final
 
@@ -83,8 +84,12 @@ class Reads(S3Base):
         info = await self.head(bucket, key, HeadOptions(options.version_id))
         check_read(options, info)
         start, stop = wanted.resolve(info.size)
-        if start != stop:  # it has grown meanwhile
-            raise UnavailableError("the object was replaced", bucket=bucket, key=key)
+        if start != stop:
+            if wanted == ByteRange(start, stop):
+                raise UnavailableError("the object was replaced", bucket=bucket, key=key)
+            # Some servers know no suffix longer than the object.
+            exact = replace(options, range=ByteRange(start, stop), if_match=info.etag)
+            return await self.get(bucket, key, exact)
         return RawObject(info, OneChunk(b""), start, stop)
 
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
@@ -102,6 +107,13 @@ class Reads(S3Base):
                 raise BucketNotFoundError("no such bucket", bucket=bucket) from cause
             raise of_version(exc, options.version_id) from cause
         return info_of(key, answer.headers, _length(answer.headers))
+
+    async def _exists(self, bucket: str, key: str) -> bool:
+        try:
+            await self.head(bucket, key, HeadOptions())
+        except ObjectNotFoundError:
+            return False
+        return True
 
     async def _has_bucket(self, bucket: str) -> bool:
         """A HEAD says only 404, without what is missing."""

@@ -29,7 +29,7 @@ from trove_async.drivers.s3.credentials import Chain, Fixed, Keyring, Keys, Lent
 from trove_async.drivers.s3.faults import STALE_CREDENTIALS, Refusal, error_of
 from trove_async.drivers.s3.limiter import Limiter
 from trove_async.drivers.s3.listing import Listing, listed
-from trove_async.drivers.s3.transport import translated
+from trove_async.drivers.s3.transport import let_go, translated
 from trove_async.drivers.s3.wire import Answer, Request
 from trove_async.errors import (
     InvalidConfigError,
@@ -222,6 +222,11 @@ class _Body:
     def __init__(self, body: Any, request: Request) -> None:
         self._body = body
         self._request = request
+        self._loop = asyncio.get_running_loop()
+
+    def __del__(self) -> None:
+        if self._body is not None:
+            let_go(self._loop, self._body.close)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

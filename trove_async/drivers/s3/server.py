@@ -23,6 +23,7 @@ class Server:
     """SQS is served as well."""
     exact_copies: bool = True
     """CopyObject keeps, or replaces, the whole metadata map and honours its conditions."""
+    max_metadata: int = 2048
     has_folders: bool = False
     """Keys are paths of files: ``a`` cannot stand beside ``a/b``."""
 
@@ -47,6 +48,7 @@ FOLDERS: Final = Server(
     tags=False,
     events=False,
     exact_copies=False,
+    max_metadata=1536,  # it counts the request's own x-amz headers too
     has_folders=True,
 )
 

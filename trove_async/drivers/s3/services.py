@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from trove_async.driver import DeleteOptions
 from trove_async.drivers.s3.base import S3Base
 from trove_async.drivers.s3.faults import Refusal, error_of
-from trove_async.drivers.s3.wire import Request
 from trove_async.errors import InvalidKeyError, ObjectNotFoundError, TroveError, UnsupportedError
 from trove_async.model import DeleteResult, LifecycleRule
 
@@ -20,6 +20,9 @@ _NO_XML: Final = re.compile(r"[\x00-\x1f\ufffe\uffff]")  # cannot stand in its d
 
 
 class Services(S3Base):
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        raise NotImplementedError  # the driver's own comes first
+
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> builtins.list[DeleteResult]:
         """A request for each 1,000 keys; what XML cannot name is deleted one by one."""
         opened = self._now()
@@ -28,10 +31,10 @@ class Services(S3Base):
         for key in dict.fromkeys(keys):
             try:
                 opened.server.check_key(key)
-                if _NO_XML.search(key) is None:
+                if _NO_XML.search(key) is None and not opened.server.has_folders:
                     plain.append(key)
                 else:
-                    await opened.plane.send(Request("DeleteObject", bucket, key))
+                    await self.delete(bucket, key, DeleteOptions())
             except (InvalidKeyError, ObjectNotFoundError) as exc:
                 if isinstance(exc, InvalidKeyError):
                     errors[key] = exc

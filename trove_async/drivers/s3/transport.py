@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -23,7 +24,7 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["Download", "Payload", "bounded_read", "translated"]
+__all__ = ["Download", "Payload", "bounded_read", "let_go", "translated"]
 
 _SLICE: Final = 256 * 1024
 
@@ -70,13 +71,19 @@ class Payload(payload.Payload):
 class Download:
     """The body of a GetObject as it comes; its connection goes back at the end."""
 
-    __slots__ = ("_content", "_request", "_response", "headers")
+    __slots__ = ("_content", "_loop", "_request", "_response", "headers")
 
     def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
         self._response: aiohttp.ClientResponse | None = response
         self._content = response.content
         self._request = request
+        self._loop = asyncio.get_running_loop()
         self.headers: Mapping[str, str] = response.headers
+
+    def __del__(self) -> None:
+        """aiohttp keeps a response alive as long as its connection."""
+        if self._response is not None:
+            let_go(self._loop, self._response.close)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -104,6 +111,12 @@ class Download:
                 response.release()
             else:
                 response.close()
+
+
+def let_go(loop: asyncio.AbstractEventLoop, close: Callable[[], object]) -> None:
+    """For finalizers, which may run in any thread, and after the loop."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(close)
 
 
 async def bounded_read(response: aiohttp.ClientResponse, most: int) -> bytes:

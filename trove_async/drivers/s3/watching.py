@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from trove_async.driver import ListOptions, WatchOptions
 from trove_async.driver.events import EventQueue
 from trove_async.drivers.s3.base import Opened, S3Base
-from trove_async.drivers.s3.parallel import finished
+from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.sdk import Control
 from trove_async.errors import BucketNotFoundError, ObjectNotFoundError, TroveError
 from trove_async.model import EventType, ObjectEvent, ObjectPage

@@ -13,19 +13,22 @@ from urllib.parse import urlencode
 from trove_async._chunks import OneChunk
 from trove_async._threads import cpu_pool
 from trove_async.driver import Chunks, PutOptions
-from trove_async.drivers.s3.base import Opened, S3Base, quoted
+from trove_async.drivers.s3.base import Opened, quoted
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, S3Config
 from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
+from trove_async.drivers.s3.reading import Reads
 from trove_async.drivers.s3.supply import Part, Sums, Supply, md5_of
 from trove_async.drivers.s3.wire import Request
 from trove_async.errors import (
     InvalidInputError,
     InvalidKeyError,
+    KeyConflictError,
     ObjectNotFoundError,
     PreconditionFailedError,
     TrailingDataError,
     TroveError,
     TruncatedError,
+    UnavailableError,
     UnsupportedError,
     UploadIntegrityError,
 )
@@ -78,12 +81,14 @@ def write_conditions(options: PutOptions) -> dict[str, str]:
 
 
 @contextmanager
-def storable(bucket: str, key: str) -> Generator[None, None, None]:
+def storable(bucket: str, key: str, options: PutOptions) -> Generator[None, None, None]:
     """A write that is answered "not found", though not for its bucket, has a key that the
-    server's own routes do not reach."""
+    server's own routes do not reach; with a condition it is the condition's object."""
     try:
         yield
     except ObjectNotFoundError as exc:
+        if options.if_match is not None:
+            raise PreconditionFailedError("there is no such object", key=key) from exc
         raise InvalidKeyError("the server takes no such key", bucket=bucket, key=key) from exc
 
 
@@ -148,7 +153,7 @@ async def sent_part(
     return etag, sums
 
 
-class Writes(S3Base):
+class Writes(Reads):
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         """Memory: the parts on their way and the one that is being filled."""
         opened = self._now()
@@ -194,7 +199,7 @@ class Writes(S3Base):
         if options.late is not None:
             metadata.update(options.late())
         headers = put_headers(self.config, options)
-        meta_headers(metadata, headers)
+        meta_headers(metadata, headers, opened.server.max_metadata)
         headers.update(write_conditions(options))
         sums = await sums_of(part, with_sha256=opened.plane.wants_digest)
         sends_crc = self.config.checksum == "when_supported"
@@ -202,8 +207,13 @@ class Writes(S3Base):
             headers["x-amz-checksum-crc32"] = base64_crc(sums.crc)
         pieces, digest = part.pieces, sums.sha256
         request = Request("PutObject", bucket, key, {}, headers, pieces, part.size, digest)
-        with storable(bucket, key):
-            answer = await opened.plane.send(request)
+        try:
+            with storable(bucket, key, options):
+                answer = await opened.plane.send(request)
+        except UnavailableError as exc:
+            if opened.server.has_folders and await self._in_the_way(bucket, key):
+                raise KeyConflictError("a key is the folder of another", key=key) from exc
+            raise
         said = answer.headers
         await compare(said, part, sums)
         etag = unquoted(said.get("etag"))
@@ -223,6 +233,17 @@ class Writes(S3Base):
             None if options.storage_class == "STANDARD" else options.storage_class,
             None,
         )
+
+    async def _in_the_way(self, bucket: str, key: str) -> bool:
+        """Whether this key's folder is an object, or the key another's folder."""
+        parts = key.split("/")
+        for count in range(1, len(parts)):
+            if await self._exists(bucket, "/".join(parts[:count])):
+                return True
+        listing = await self._now().plane.list(
+            Request("ListObjectsV2", bucket, "", {"list-type": "2", "prefix": key + "/"})
+        )
+        return bool(listing.objects)
 
     async def _parted(
         self,
