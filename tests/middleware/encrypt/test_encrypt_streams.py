@@ -4,7 +4,6 @@ to a worker; memory."""
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -28,8 +27,7 @@ from tests.middleware.encrypt.sealing import (
     unseal,
     writing,
 )
-from trove_async import KiB, RetryPolicy, Trove, UnavailableError
-from trove_async.driver.base import Bytes
+from trove_async import RetryPolicy, Trove, UnavailableError
 from trove_async.errors import FormatLimitError, FrameAuthError, TruncatedError
 from trove_async.middleware.encrypt import Encrypt, streams
 from trove_async.middleware.encrypt.frames import FrameWriter
@@ -197,41 +195,19 @@ async def test_a_body_that_breaks_is_resumed_below_the_cipher() -> None:
 # -- workers and turns of the loop --------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("chunk", "frame", "expected"),
-    [
-        (MiB, 64 * KiB, "trove-cpu"),
-        (64 * KiB, MiB, "trove-cpu"),
-        (64 * KiB, 64 * KiB, "MainThread"),
-    ],
-)
-async def test_large_chunks_and_frames_are_for_a_worker(
-    chunk: int, frame: int, expected: str
-) -> None:
-    names: list[str] = []
+async def test_large_frames_are_sealed_and_opened_in_a_worker() -> None:
+    names: set[str] = set()
 
-    def work(data: Bytes) -> Iterator[Bytes]:
-        names.append(threading.current_thread().name)
-        yield bytes(data[:10])
+    def noting(pieces: Iterator[Any]) -> Iterator[Any]:
+        for piece in pieces:
+            names.add(threading.current_thread().name)
+            yield piece
 
-    body = [bytes([number]) * chunk for number in range(5)]
-    pieces = [bytes(p) async for p in streams.worked(Pieces(body), work, frame)]
-    assert pieces == [piece[:10] for piece in body]
-    assert len(names) == 5
-    assert all(name.startswith(expected) for name in names), names
-
-
-async def test_pieces_before_a_bad_frame_of_a_large_chunk_are_given_before_the_error() -> None:
-    layer = Encrypt(keyring())
-    body = os.urandom(4 * MiB)
-    message = bytearray(await seal_in_loop(layer, body))
-    message[3 * MiB] ^= 1
-    given = b""
-    with pytest.raises(FrameAuthError):
-        async for piece in await layer.read(Pieces([bytes(message)]), reading()):
-            given += bytes(piece)
-    assert body.startswith(given)
-    assert len(given) > 2 * MiB
+    for frame, expected in ((MiB, "trove-cpu"), (MiB // 2, "MainThread")):
+        names.clear()
+        async for _ in streams.stepped(noting(iter([b"a", b"b"])), frame):
+            pass
+        assert all(name.startswith(expected) for name in names), names
 
 
 async def test_a_large_chunk_gives_the_loop_its_turns() -> None:

@@ -11,7 +11,7 @@ from trove_async.middleware.base import RangeSource
 from trove_async.middleware.encrypt.frames import FrameReader
 from trove_async.middleware.encrypt.message import FRAME_OVERHEAD, split
 from trove_async.middleware.encrypt.opening import Opened
-from trove_async.middleware.encrypt.streams import worked
+from trove_async.middleware.encrypt.streams import stepped
 
 __all__ = ["MessageLayout"]
 
@@ -48,15 +48,14 @@ class MessageLayout:
         high = self._total if is_end else header.length + (last + 1) * (size + FRAME_OVERHEAD)
         reader = FrameReader(self._cipher, header, first + 1, self._whole + 1)
         position = first * size
-        async with (
-            aclosing(below.read(low, high)) as chunks,
-            aclosing(worked(chunks, reader.feed, size)) as pieces,
-        ):
-            async for piece in pieces:
-                wanted = piece[max(0, start - position) : max(0, stop - position)]
-                position += len(piece)
-                if wanted:
-                    yield wanted
+        async with aclosing(below.read(low, high)) as chunks:
+            async for chunk in chunks:
+                async with aclosing(stepped(reader.feed(chunk), size)) as pieces:
+                    async for piece in pieces:
+                        wanted = piece[max(0, start - position) : max(0, stop - position)]
+                        position += len(piece)
+                        if wanted:
+                            yield wanted
         if is_end:
             if wanted := reader.end()[max(0, start - position) : max(0, stop - position)]:
                 yield wanted

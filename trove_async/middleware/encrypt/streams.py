@@ -3,94 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from trove_async._threads import cpu_pool
+from trove_async._threads import cpu_pool, settle
 from trove_async.driver.base import Bytes, Chunks
-from trove_async.errors import IntegrityError
 from trove_async.middleware.encrypt.frames import FrameReader, FrameWriter, seal_final
 
-__all__ = ["Sealed", "opened", "worked"]
+__all__ = ["Sealed", "opened", "stepped"]
 
-Made = tuple[deque[Bytes], IntegrityError | None]
+T = TypeVar("T", bound=Bytes)
 
-_OFFLOAD: Final = 512 * 1024
-"""Bytes of a chunk, or of a frame, from which on a worker makes the pieces of one chunk while
-the loop's thread hashes or passes on those of the chunk before. A hop costs as much as 500 KiB of
-cipher."""
+_OFFLOAD: Final = 1024 * 1024
+"""Frames from this size on are for a worker: one is more than the loop should wait for. Smaller
+ones stay, since a hop costs as much as 500 KiB of cipher and two threads with small frames are
+slower than one (measured: 4.0 against 6.5 GB/s, each frame being a hand-over of the GIL)."""
 _BREATH: Final = 2 * 1024 * 1024
-"""Bytes of small chunks after which the loop gets a turn: about 0.3 ms of cipher."""
+"""Bytes of one chunk after which the loop gets a turn: about 0.3 ms."""
 
 
-def _made(work: Callable[[Bytes], Iterator[Bytes]], chunk: Bytes) -> Made:
-    """All pieces of a chunk; with the error that ended them, so that none before it is lost."""
-    pieces: deque[Bytes] = deque()
-    try:
-        pieces.extend(work(chunk))
-    except IntegrityError as exc:
-        return pieces, exc
-    return pieces, None
-
-
-async def worked(
-    chunks: Chunks, work: Callable[[Bytes], Iterator[Bytes]], frame_size: int
-) -> AsyncGenerator[Bytes, None]:
-    """What ``work`` makes of each chunk, in order: of small ones here, of large ones in a
-    worker that is one chunk ahead. It is pure work on memory, so a job that runs when this is
-    closed touches nothing and is not waited for."""
-    ahead: Future[Made] | None = None
-    since = 0
-    try:
-        async for chunk in chunks:
-            if ahead is None and len(chunk) < _OFFLOAD and frame_size < _OFFLOAD:
-                since += len(chunk)
-                for piece in work(chunk):
-                    yield piece
-                if since >= _BREATH:
-                    since = 0
-                    await asyncio.sleep(0)
-                continue
-            done, error = (deque[Bytes](), None) if ahead is None else await _result(ahead)
-            # A chunk belongs to us only until the next one is asked for; an immutable one keeps.
-            if type(chunk) is not bytes and not (
-                type(chunk) is memoryview and type(chunk.obj) is bytes
-            ):
-                chunk = bytes(chunk)
-            ahead = cpu_pool().submit(_made, work, chunk) if error is None else None
-            del chunk
-            while done:
-                yield done.popleft()
-            if error is not None:
-                raise error
-        if ahead is not None:
-            done, error = await _result(ahead)
-            ahead = None
-            while done:
-                yield done.popleft()
-            if error is not None:
-                raise error
-    finally:
-        if ahead is not None:
-            ahead.cancel()
-
-
-async def _result(future: Future[Made]) -> Made:
-    return future.result() if future.done() else await asyncio.wrap_future(future)
-
-
-async def _with_first(first: Sequence[Bytes], chunks: Chunks) -> AsyncGenerator[Bytes, None]:
-    """``chunks`` with some of it, which has been pulled already, before it."""
-    for chunk in first:
-        yield chunk
-    del first
-    async for chunk in chunks:
-        yield chunk
+async def stepped(pieces: Iterator[T], frame_size: int) -> AsyncGenerator[T, None]:
+    """The pieces made of one chunk, without holding the loop for long."""
+    if frame_size < _OFFLOAD:
+        done = 0
+        for piece in pieces:
+            yield piece
+            done += len(piece)
+            if done >= _BREATH:
+                done = 0
+                await asyncio.sleep(0)
+        return
+    loop = asyncio.get_running_loop()
+    while True:
+        # Settled: nobody may free or reuse the chunk while a worker reads it.
+        piece_or_none = await settle(loop.run_in_executor(cpu_pool(), next, pieces, None))
+        if piece_or_none is None:
+            return
+        yield piece_or_none
 
 
 class Sealed:
@@ -134,16 +86,18 @@ class Sealed:
 
     async def _frames(self, first: Bytes, second: Bytes | None) -> AsyncGenerator[Bytes, None]:
         yield self._header
-        writer = FrameWriter(self._cipher, self._id, self._size)
-        begun = [chunk for chunk in (first, second) if chunk is not None]
-        del first, second
-        async with (
-            aclosing(_with_first(begun, self._chunks)) as chunks,
-            aclosing(worked(chunks, writer.feed, self._size)) as pieces,
-        ):
-            del begun
-            async for piece in pieces:
-                yield piece
+        size = self._size
+        writer = FrameWriter(self._cipher, self._id, size)
+        for begun in (first, second):
+            if begun is not None:
+                async with aclosing(stepped(writer.feed(begun), size)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        del first, second, begun
+        async for chunk in self._chunks:
+            async with aclosing(stepped(writer.feed(chunk), size)) as pieces:
+                async for piece in pieces:
+                    yield piece
         yield writer.finish()
 
     async def aclose(self) -> None:
@@ -156,14 +110,14 @@ async def opened(
     reader: FrameReader, frame_size: int, first: Bytes, chunks: Chunks
 ) -> AsyncGenerator[Bytes, None]:
     """The plaintext of a whole message; the end of it only when nothing follows."""
-    begun = [first] if first else []
+    if first:
+        async with aclosing(stepped(reader.feed(first), frame_size)) as pieces:
+            async for piece in pieces:
+                yield piece
     del first
-    async with (
-        aclosing(_with_first(begun, chunks)) as joined,
-        aclosing(worked(joined, reader.feed, frame_size)) as pieces,
-    ):
-        del begun
-        async for piece in pieces:
-            yield piece
+    async for chunk in chunks:
+        async with aclosing(stepped(reader.feed(chunk), frame_size)) as pieces:
+            async for piece in pieces:
+                yield piece
     if ending := reader.end():
         yield ending
