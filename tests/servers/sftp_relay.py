@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import asyncssh
 
@@ -47,6 +47,7 @@ class Relay:
         self.sessions: list[_Session] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.requests = 0
+        self.cuts = 0
 
     def dsn(self, root: Path, **params: str) -> str:
         shown = {
@@ -60,6 +61,7 @@ class Relay:
 
     def cut(self) -> None:
         """Ends all connections, as a network would."""
+        self.cuts += 1
         for session in self.sessions:
             session.abort()
         self.sessions.clear()
@@ -91,14 +93,14 @@ class _Session(asyncssh.SSHServerSession[bytes]):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None
-        self._connection: asyncssh.SSHConnection | None = None
+        self._connection: asyncssh.SSHServerConnection | None = None
         self._came = asyncio.StreamReader()
         self._asked: dict[bytes, Message] = {}
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         self._channel = chan
-        self._connection = chan.get_connection()
+        self._connection = cast("asyncssh.SSHServerConnection", chan.get_connection())
 
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp"

@@ -217,7 +217,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._held.clear()
         at, end = 0, len(data)
         need = _LEAST
-        while end - at >= _LEAST:
+        while end - at >= _LEAST and self.lost is None:
             length, kind, number = _HEAD.unpack_from(data, at)
             need = 4 + length
             if not _LEAST <= need <= wire.LONGEST:
@@ -228,7 +228,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._answered(kind, number, data, at + _LEAST, at + need)
             at += need
             need = _LEAST
-        if at < end:
+        if at < end and self.lost is None:
             rest = data[at:] if at else data
             self._held.append(rest)
             self._have, self._need = len(rest), need
@@ -240,6 +240,9 @@ class Channel(asyncssh.SSHClientSession[bytes]):
                 self._hello.set_result(data[at - 4 : end])
             return
         asked, future = self._waiting.pop(number, (0, None))
+        if not asked:
+            self.end(Lost("the server answers what it was not asked"))
+            return
         if future is None or future.done():
             if kind == wire.HANDLE and asked in (wire.OPEN, wire.OPENDIR):
                 handle = wire.string_of(data[at:end])
