@@ -12,7 +12,7 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_broken_inputs_give_typed_errors_and_nothing_that_was_not_put_in(name: str) -> None:
+def test_S45_broken_inputs_give_typed_errors_and_nothing_that_was_not_put_in(name: str) -> None:
     outcomes = sweep(name, int(os.environ.get("TROVE_FUZZ", "5000")), seed=1)
     assert len(outcomes) > 1, "the inputs do not reach far enough"
 

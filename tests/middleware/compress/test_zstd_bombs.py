@@ -99,7 +99,7 @@ async def test_a_frame_larger_than_the_marker_promises() -> None:
 
 @pytest.mark.parametrize("descriptor", [0xA8, 0xA9, 0xFF, 0x80])
 @pytest.mark.parametrize("flags", [0x00, 0x04, 0x84])
-async def test_a_window_descriptor_of_two_gib(descriptor: int, flags: int) -> None:
+async def test_S38_a_window_descriptor_of_two_gib(descriptor: int, flags: int) -> None:
     frame = b"\x28\xb5\x2f\xfd" + bytes([flags, descriptor])
     frame += struct.pack("<I", 1000) + b"\x01\x00\x00" + bytes(8)
     await refused_both_ways(lying(frame, 1000), DecompressionLimitError)

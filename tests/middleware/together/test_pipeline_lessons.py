@@ -15,6 +15,7 @@ from tests.middleware.together.layers import RING, STACKS, small, usual
 from trove_async import KiB
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.middleware import Compress, Encrypt, Keyring, Scan
+from trove_async.middleware.encrypt import suite
 from trove_async.middleware.scan import Verdict
 
 TEXT = b"the same words again and again, " * 3000
@@ -41,7 +42,7 @@ async def stored(store: trove.Trove, key: str) -> bytes:
 
 
 @pytest.mark.parametrize("order", ["compress first", "encrypt first"])
-async def test_M1_compression_comes_before_encryption_whatever_the_order(order: str) -> None:
+async def test_M1_S39_compression_comes_before_encryption_whatever_the_order(order: str) -> None:
     layers: list[trove.Middleware] = [Compress(), Encrypt(RING)]
     async with await opened(*(layers if order == "compress first" else layers[::-1])) as store:
         info = await store.put(None, "k", TEXT)
@@ -231,6 +232,32 @@ async def test_S44_an_object_without_its_mark_or_its_record_is_refused() -> None
             await store.get_bytes(None, "k")
         with pytest.raises(trove.IntegrityError):
             await store.get_bytes(None, "k", range=slice(0, 5))
+
+
+async def test_S46_the_commitment_is_compared_in_constant_time_and_errors_tell_no_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tags are compared by the cipher itself; the commitment is ours to compare."""
+    compared: list[int] = []
+    real = suite.hmac.compare_digest
+
+    def noting(left: bytes, right: bytes) -> bool:
+        compared.append(len(left))
+        return real(left, right)
+
+    monkeypatch.setattr(suite.hmac, "compare_digest", noting)
+    async with await opened(*usual("aes")) as store:
+        await store.put(None, "k", TEXT)
+        compared.clear()
+        await store.get_bytes(None, "k")
+        assert compared == [32]
+        wrong = Keyring({"k": bytes(range(1, 33))}, active="k")
+        other = await opened(Encrypt(wrong), driver=store.driver)
+        with pytest.raises(trove.EncryptionKeyError) as caught:
+            await other.get_bytes(None, "k")
+        text = f"{caught.value!r} {caught.value} {vars(caught.value)}"
+        for secret in (bytes(range(32)), bytes(range(1, 33))):
+            assert secret.hex() not in text and repr(secret)[2:-1] not in text
 
 
 CANARY = b"canary-7f3a9c-the-plaintext"
