@@ -28,6 +28,10 @@ DRIVERS = {  # name -> factory, and the stacks it is run with
     "memory": ("tests.conformance.drivers:memory", tuple(STACKS)),
     "local": ("tests.conformance.drivers:local", tuple(STACKS)),
     "sftp": ("tests.conformance.sftp_drivers:sftp", REMOTE),
+    "s3-moto": ("tests.conformance.s3_drivers:moto", REMOTE),
+    "s3-moto-versioned": ("tests.conformance.s3_drivers:moto_versioned", ("bare",)),
+    "s3-moto-sdk": ("tests.conformance.s3_drivers:moto_sdk", ("bare",)),
+    "s3-rclone": ("tests.conformance.s3_drivers:rclone", REMOTE),
 }
 
 

@@ -26,6 +26,7 @@ from trove_async.model import MiB, ObjectInfo, ObjectRef
 
 __all__ = ["Copies", "copy_source"]
 
+_TRIES: Final = 3
 MOST_COPIED: Final = 5 * 1024 * MiB
 """Bytes that CopyObject takes."""
 
@@ -40,10 +41,22 @@ class Copies(Multipart):
         return await self.copy(source, target, options)
 
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
-        """Pinned to the version of the source that a first HEAD found."""
+        """Of one version of the source; the next one, when it is replaced meanwhile."""
         opened = self._now()
         self._need("create", options.if_none_match)
         opened.server.check_key(target.key)
+        for _ in range(_TRIES):
+            try:
+                return await self._copied(opened, source, target, options)
+            except ObjectChangedError:
+                if options.source_if_match is not None:
+                    raise
+        return await self._copied(opened, source, target, options)
+
+    async def _copied(
+        self, opened: Opened, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo:
+        """Pinned to the version of the source that a first HEAD found."""
         found = await self.head(source.bucket, source.key, HeadOptions())
         if options.source_if_match not in (None, found.etag):
             raise ObjectChangedError("the source changed", bucket=source.bucket, key=source.key)

@@ -171,6 +171,8 @@ class Direct:
         finally:
             if not is_kept:
                 response.release()
+            if isinstance(data, Payload):
+                data.end()
 
     def _body(self, request: Request) -> tuple[bytes | Payload, str]:
         pieces: Sequence[Bytes] = request.pieces

@@ -39,9 +39,16 @@ class Payload(payload.Payload):
         self._length = size
         self._scope: asyncio.Timeout | None = None
         self._idle = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._is_sent = False
 
     def watch(self, scope: asyncio.Timeout, idle: float) -> None:
         self._scope, self._idle = scope, idle
+
+    def end(self) -> None:
+        """After the answer: a body that was refused on its way is not sent on."""
+        if not self._is_sent and self._transport is not None:
+            self._transport.abort()
 
     @property
     def size(self) -> int:
@@ -52,6 +59,7 @@ class Payload(payload.Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         scope = self._scope
+        self._transport = getattr(writer, "transport", None)
         now = asyncio.get_running_loop().time
         for piece in self._pieces:
             view = memoryview(piece)
@@ -59,6 +67,7 @@ class Payload(payload.Payload):
                 await writer.write(view[start : start + _SLICE])
                 if scope is not None and not scope.expired():
                     scope.reschedule(now() + self._idle)
+        self._is_sent = True
         if scope is not None and not scope.expired():
             scope.reschedule(None)
 
