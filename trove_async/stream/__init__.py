@@ -1,0 +1,1 @@
+"""Managed streams and the records of resumable uploads."""
