@@ -15,7 +15,8 @@ from trove_async.drivers.sftp.link import Link
 from trove_async.drivers.sftp.pool import LARGE
 from trove_async.drivers.sftp.reader import Found, complete, open_object
 from trove_async.drivers.sftp.record import Record
-from trove_async.drivers.sftp.writer import Staged, Writes
+from trove_async.drivers.sftp.staged import Staged
+from trove_async.drivers.sftp.writes import Writes
 from trove_async.errors import ObjectChangedError, PreconditionFailedError
 from trove_async.model import ObjectInfo
 

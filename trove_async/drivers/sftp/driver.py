@@ -29,9 +29,9 @@ from trove_async.drivers.sftp import buckets, reader, writer
 from trove_async.drivers.sftp.config import SFTPConfig, config_of
 from trove_async.drivers.sftp.copying import copy
 from trove_async.drivers.sftp.deleting import delete, delete_many
+from trove_async.drivers.sftp.dial import load_credentials
 from trove_async.drivers.sftp.faults import located
 from trove_async.drivers.sftp.ground import Ground
-from trove_async.drivers.sftp.link import load_credentials
 from trove_async.drivers.sftp.listing import Lister
 from trove_async.drivers.sftp.moving import move
 from trove_async.drivers.sftp.multipart import Uploads
@@ -41,6 +41,7 @@ from trove_async.drivers.sftp.tags import get_tags as read_tags
 from trove_async.drivers.sftp.tags import set_tags as replace_tags
 from trove_async.drivers.sftp.wire import Failure
 from trove_async.errors import (
+    BackendError,
     DriverClosedError,
     InvalidInputError,
     TroveError,
@@ -161,7 +162,7 @@ class SFTPDriver:
     async def ping(self) -> None:
         async with self._verb("ping") as opened, opened.pool.use() as link:
             if await link.stat(opened.ground.root) is None:
-                raise TroveError("the root is gone")
+                raise BackendError("the root is gone")
 
     def _now(self) -> _Opened:
         opened = self._opened

@@ -171,9 +171,9 @@ class Ground:
         return True
 
     def new_name(self) -> bytes:
-        """For a private file that nobody else knows."""
+        """For a private file that nobody else knows; tells when it was given, for the sweep."""
         self._number += 1
-        return b"%b%b-%x" % (self.staging, self._prefix, self._number)
+        return b"%b%b-%x-%x" % (self.staging, self._prefix, self._number, self.now())
 
     # -- records -----------------------------------------------------------------------------
 

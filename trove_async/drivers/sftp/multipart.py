@@ -29,8 +29,9 @@ from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link, attributes
 from trove_async.drivers.sftp.pool import LARGE
 from trove_async.drivers.sftp.record import Identity, Record, identity_of, moment
+from trove_async.drivers.sftp.staged import Staged
 from trove_async.drivers.sftp.wire import Failure, Name
-from trove_async.drivers.sftp.writer import Staged, Writes
+from trove_async.drivers.sftp.writes import Writes
 from trove_async.errors import (
     CorruptMetadataError,
     InvalidPartError,

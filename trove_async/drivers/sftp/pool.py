@@ -8,7 +8,8 @@ from typing import Final
 
 from trove_async._threads import settle
 from trove_async.drivers.sftp.config import SFTPConfig
-from trove_async.drivers.sftp.link import Credentials, Link, connect
+from trove_async.drivers.sftp.dial import Credentials, connect
+from trove_async.drivers.sftp.link import Link
 from trove_async.errors import DriverClosedError
 
 __all__ = ["LARGE", "Pool", "Use"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 from trove_async._chunks import OneChunk
@@ -269,7 +270,9 @@ class Body:
     def __del__(self) -> None:
         if self._found is not None and not self._loop.is_closed():
             # Perhaps in another thread: the link is touched in its own loop alone.
-            self._loop.call_soon_threadsafe(_forget, self._found, [a for _, _, a in self._asked])
+            with suppress(RuntimeError):  # closed meanwhile
+                asked = [one for _, _, one in self._asked]
+                self._loop.call_soon_threadsafe(_forget, self._found, asked)
 
 
 def _forget(found: Found, asked: list[asyncio.Future[Answer]]) -> None:

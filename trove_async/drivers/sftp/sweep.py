@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Final
@@ -19,6 +20,7 @@ from trove_async.errors import TroveError
 
 __all__ = ["sweep"]
 
+_GIVEN: Final = re.compile(rb"[0-9a-f]+-[0-9a-f]+-([0-9a-f]{1,12})")
 _RECORDS: Final = 100
 """Records looked at by one sweep, of one folder of many; the next takes another."""
 _SETTLED: Final = 3600
@@ -43,9 +45,12 @@ async def _tried(part: Callable[[], Coroutine[None, None, None]]) -> None:
 
 async def _sweep_staging(ground: Ground, link: Link) -> None:
     limit = ground.now() - int(ground.config.staging_ttl.total_seconds())
-    for entry in await link.entries(ground.staging[:-1]) or ():
-        if entry.attributes.is_file and entry.attributes.mtime < limit:
-            link.forget(ground.staging + entry.name)
+    for name, attributes in await link.entries(ground.staging[:-1]) or ():
+        given = _GIVEN.fullmatch(name)
+        # A file that is moved has an old mtime, one that is long written an old name.
+        age = max(attributes.mtime, int(given[1], 16) if given else 0)
+        if not attributes.is_folder and age < limit:
+            link.forget(ground.staging + name)
 
 
 async def _sweep_records(ground: Ground, link: Link) -> None:
