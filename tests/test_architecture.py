@@ -71,10 +71,14 @@ HOMES = {
     "aioboto3": {"drivers.s3"},
     "aiobotocore": {"drivers.s3"},
     "botocore": {"drivers.s3"},
-    "yarl": {"drivers.s3"},
-    "aiohttp": {"drivers.s3", "drivers.gcs"},  # both SDKs stand on it
+    "yarl": {"drivers.s3", "drivers.gcs"},  # what aiohttp's URLs are
+    "gcloud": {"drivers.gcs"},
+    "google_crc32c": {"drivers.gcs"},
+    "azure": {"drivers.azure"},
+    "aiohttp": {"drivers.s3", "drivers.gcs", "drivers.azure"},  # all their SDKs stand on it
     "zstandard": {"middleware.compress"},
     "cryptography": {"middleware.encrypt"},
+    "sqlalchemy": {"catalog"},
     "typer": {"cli"},
     "rich": {"cli"},
     "pytest": {"testing"},

@@ -89,8 +89,6 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
 
 @contextmanager
@@ -104,6 +102,7 @@ def running_fake(step: int = 8 << 20) -> Iterator[Server]:
         server = Server(process, 0, Path(folder))
         try:
             line = process.stdout.readline()
+            process.stdout.close()
             assert line.strip().isdigit(), "the fake GCS server does not start"
             server = Server(process, int(line), Path(folder))
             server.register()

@@ -19,6 +19,10 @@ _BUILT_IN = {
     "local": ("trove_async.drivers.local", "LocalDriver"),
     "sftp": ("trove_async.drivers.sftp", "SFTPDriver"),
     "s3": ("trove_async.drivers.s3", "S3Driver"),
+    "azblob": ("trove_async.drivers.azure", "AzureDriver"),
+    "azure": ("trove_async.drivers.azure", "AzureDriver"),
+    "gs": ("trove_async.drivers.gcs", "GCSDriver"),
+    "gcs": ("trove_async.drivers.gcs", "GCSDriver"),
 }
 _GROUP = "trove_async.drivers"
 _registered: dict[str, DriverFactory] = {}

@@ -1,0 +1,266 @@
+"""Reads: whole bodies, ranges, and the check of whole bodies by the checksum GCS keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from email.utils import format_datetime
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+import google_crc32c
+
+from trove_async._chunks import OneChunk
+from trove_async.driver import ByteRange, GetOptions, HeadOptions, RawObject
+from trove_async.driver.conditions import check_read
+from trove_async.drivers.gcs.base import GCSBase, Opened, generation_of
+from trove_async.drivers.gcs.info import (
+    FIELDS,
+    base64_crc,
+    check_key,
+    info_of,
+    info_of_headers,
+    json_path,
+    xml_path,
+)
+from trove_async.drivers.gcs.transport import Download
+from trove_async.errors import (
+    BackendError,
+    BucketNotFoundError,
+    ChecksumMismatchError,
+    InvalidRangeError,
+    NotFoundError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    TroveError,
+    UnavailableError,
+    VersionNotFoundError,
+)
+from trove_async.model import ObjectInfo
+
+__all__ = ["Reads", "version_of"]
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+
+
+def version_of(bucket: str, key: str, version_id: str) -> str:
+    """The generation. VersionNotFoundError for what cannot be one; for a delete marker, which
+    only `list_versions` makes up, ObjectNotFoundError."""
+    if version_id.startswith("deleted-"):
+        raise ObjectNotFoundError("a delete marker", bucket=bucket, key=key)
+    generation = generation_of(version_id)
+    if generation is None:
+        raise VersionNotFoundError("no such version", bucket=bucket, key=key)
+    return generation
+
+
+class Reads(GCSBase):
+    async def get(self, bucket: str, key: str, options: GetOptions) -> RawObject:
+        opened = self._now()
+        check_key(bucket, key)
+        wanted = options.range
+        headers = {"accept-encoding": "gzip"}  # else GCS would unpack what is stored packed
+        if wanted is None or (wanted.start == 0 and wanted.stop is None):
+            wanted = None
+        elif wanted.stop is not None and wanted.stop <= wanted.start:
+            return await self._empty(bucket, key, options, wanted)
+        else:
+            headers["range"] = _range_header(wanted)
+        target, is_xml = self._target(bucket, key, options, headers)
+        try:
+            response = await opened.client.open("GET", target, bucket, key, headers=headers)
+        except InvalidRangeError:
+            if wanted is None:
+                raise
+            return await self._empty(bucket, key, options, wanted)
+        except ObjectNotFoundError as exc:
+            raise await self._missing(exc, bucket, key, options.version_id) from exc.__cause__
+        stream = Download(opened.client, response, bucket, key)
+        try:
+            start, stop, size = _bounds(response)
+            info, crc, is_exact = info_of_headers(key, response.headers, size)
+            if not (is_xml and is_exact):
+                info = await self._described(opened, bucket, key, info)
+            check_read(options, info)
+            first, last = (0, size) if wanted is None else wanted.resolve(size)
+            if not start <= first <= last <= stop:
+                raise BackendError("another range than was asked for", bucket=bucket, key=key)
+        except BaseException:
+            await stream.aclose()
+            raise
+        expected = crc if (first, last) == (0, size) else None
+        body = _Body(stream, first - start, last - first, expected, bucket, key)
+        return RawObject(info, body, first, last)
+
+    def _target(
+        self, bucket: str, key: str, options: GetOptions, headers: dict[str, str]
+    ) -> tuple[str, bool]:
+        """Where to ask; True for the XML API, which has no condition that answers 304 but one
+        on time."""
+        query: dict[str, str] = {}
+        if options.version_id is not None:
+            query["generation"] = version_of(bucket, key, options.version_id)
+        match = None
+        if options.if_match is not None and options.if_match != "*":
+            match = generation_of(options.if_match)
+            if match is None:
+                raise PreconditionFailedError("no object has such an etag", bucket=bucket, key=key)
+        if self.config.xml_reads and options.if_none_match is None:
+            if match is not None:
+                headers["x-goog-if-generation-match"] = match
+            if options.if_modified_since is not None:
+                headers["if-modified-since"] = format_datetime(
+                    options.if_modified_since, usegmt=True
+                )
+            path = xml_path(bucket, key)
+            return (f"{path}?{urlencode(query)}" if query else path), True
+        if match is not None:
+            query["ifGenerationMatch"] = match
+        known = generation_of(options.if_none_match or "")
+        if known is not None:
+            query["ifGenerationNotMatch"] = known
+        return f"{json_path(bucket, key)}?alt=media&{urlencode(query)}", False
+
+    async def _described(
+        self, opened: Opened, bucket: str, key: str, info: ObjectInfo
+    ) -> ObjectInfo:
+        """What the JSON API says of the very generation that a body is of."""
+        target = f"{json_path(bucket, key)}?generation={info.etag}&fields={FIELDS}"
+        try:
+            return info_of(await opened.client.json("GET", target, bucket, key), key)
+        except ObjectNotFoundError as exc:
+            raise ObjectChangedError(
+                "the object was replaced while it was opened", bucket=bucket, key=key
+            ) from exc
+
+    async def _empty(
+        self, bucket: str, key: str, options: GetOptions, wanted: ByteRange
+    ) -> RawObject:
+        """An empty range cannot be asked for, and one past the end says no size."""
+        info = await self.head(bucket, key, HeadOptions(options.version_id))
+        check_read(options, info)
+        start, stop = wanted.resolve(info.size)
+        if start != stop:  # it has grown meanwhile
+            raise UnavailableError("the object was replaced", bucket=bucket, key=key)
+        return RawObject(info, OneChunk(b""), start, stop)
+
+    async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
+        opened = self._now()
+        check_key(bucket, key)
+        target = f"{json_path(bucket, key)}?fields={FIELDS}"
+        if options.version_id is not None:
+            target += f"&generation={version_of(bucket, key, options.version_id)}"
+        try:
+            return info_of(await opened.client.json("GET", target, bucket, key), key)
+        except ObjectNotFoundError as exc:
+            raise await self._missing(exc, bucket, key, options.version_id) from exc.__cause__
+
+    async def _missing(
+        self, exc: ObjectNotFoundError, bucket: str, key: str, version_id: str | None
+    ) -> NotFoundError:
+        """What it is that is not there; asks when the answer does not say."""
+        said = getattr(exc.__cause__, "text", "").lower()
+        reason = getattr(exc.__cause__, "reason", "")
+        is_told = said.startswith("no such object") or reason == "NoSuchKey"
+        if not is_told and not await self._has_bucket(bucket):
+            return BucketNotFoundError("no such bucket", bucket=bucket)
+        if version_id is not None:
+            return VersionNotFoundError("no such version", bucket=bucket, key=key)
+        return exc
+
+    async def _has_bucket(self, bucket: str) -> bool:
+        try:
+            await self._now().client.json("GET", f"/storage/v1/b/{bucket}?fields=name", bucket)
+        except BucketNotFoundError:
+            return False
+        except TroveError:
+            return True  # not to be known: the answer stays what it was
+        return True
+
+
+def _range_header(wanted: ByteRange) -> str:
+    if wanted.start < 0:
+        return f"bytes={wanted.start}"
+    if wanted.stop is None:
+        return f"bytes={wanted.start}-"
+    return f"bytes={wanted.start}-{wanted.stop - 1}"
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length") or headers.get("x-goog-stored-content-length") or ""
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        raise BackendError("the answer does not say how long the object is")
+    return int(text)
+
+
+def _bounds(response: aiohttp.ClientResponse) -> tuple[int, int, int]:
+    """(start, stop, size) of what an answer carries."""
+    text = response.headers.get("content-range")
+    if text is None:
+        size = _length(response.headers)
+        return 0, size, size
+    found = _CONTENT_RANGE.fullmatch(text)
+    if found is None:
+        raise BackendError("a Content-Range that cannot be read")
+    start, last, size = int(found[1]), int(found[2]), int(found[3])
+    if not start <= last < size:
+        raise BackendError("a Content-Range that cannot be")
+    return start, last + 1, size
+
+
+class _Body:
+    """``length`` bytes of a stream after ``skip`` others; the checksum is compared before the
+    last of them are handed out."""
+
+    __slots__ = ("_bucket", "_crc", "_expected", "_key", "_left", "_skip", "_stream")
+
+    def __init__(
+        self, stream: Download, skip: int, length: int, expected: str | None, bucket: str, key: str
+    ) -> None:
+        self._stream = stream
+        self._skip = skip
+        self._left = length
+        self._expected = expected
+        self._crc = 0
+        self._bucket = bucket
+        self._key = key
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._left:
+            try:
+                chunk = await self._stream.__anext__()
+            except StopAsyncIteration:
+                raise UnavailableError(
+                    f"the body ended {self._left} bytes too early",
+                    bucket=self._bucket,
+                    key=self._key,
+                ) from None
+            if self._skip:
+                skipped = min(self._skip, len(chunk))
+                chunk, self._skip = chunk[skipped:], self._skip - skipped
+                if not chunk:
+                    continue
+            if len(chunk) > self._left:
+                chunk = chunk[: self._left]
+            self._left -= len(chunk)
+            if self._expected is not None:
+                self._crc = google_crc32c.extend(self._crc, chunk)
+                if not self._left and base64_crc(self._crc) != self._expected:
+                    await self._stream.aclose()
+                    raise ChecksumMismatchError(
+                        "the body is not what the server's checksum says",
+                        bucket=self._bucket,
+                        key=self._key,
+                    )
+            return chunk
+        await self._stream.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._left = 0
+        await self._stream.aclose()
