@@ -15,7 +15,7 @@ from tests.servers.proxy import Fault
 from tests.servers.s3 import Server
 from trove_async import NotFoundError, ThrottledError, TroveError, UnavailableError
 from trove_async.driver import HeadOptions
-from trove_async.errors import OperationTimeoutError
+from trove_async.errors import BucketNotFoundError, ObjectNotFoundError, OperationTimeoutError
 
 OLD, NEW = b"old" * 30_000, b"new" * 30_000
 DEADLINE = 20.0
@@ -85,18 +85,18 @@ async def attempt(place: Place, operation: str, fault: Fault) -> None:
         assert "k" not in bodies
 
 
-MATRIX = list(itertools.product(OPERATIONS, FAULTS, OFFSETS))
+MATRIX = [
+    case
+    for case in itertools.product(OPERATIONS, FAULTS, OFFSETS)
+    # moto stores what came of a body that was cut
+    if not (case[0].startswith("put") and case[1] == "truncate up")
+]
 
 
-def cases(stride: int) -> list[tuple[str, str, int | float]]:
-    return MATRIX[::stride]
-
-
-@pytest.mark.parametrize(
-    ("operation", "name"), [(o, n) for o, n, at in cases(17) if at in OFFSETS], ids=str
-)
-async def test_a_sample_of_all_faults(moto: Server, operation: str, name: str) -> None:
-    at = OFFSETS[(len(operation) + len(name)) % len(OFFSETS)]
+@pytest.mark.parametrize(("operation", "name", "at"), MATRIX[::17], ids=str)
+async def test_a_sample_of_all_faults(
+    moto: Server, operation: str, name: str, at: int | float
+) -> None:
     async with opened(moto, read_timeout=0.5) as place:
         await attempt(place, operation, FAULTS[name](at))
 
@@ -106,12 +106,11 @@ async def test_a_sample_of_all_faults(moto: Server, operation: str, name: str) -
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_every_fault_at_every_offset(moto: Server, operation: str) -> None:
     async with opened(moto, read_timeout=0.5) as place:
-        for name, make in FAULTS.items():
-            for at in OFFSETS:
-                try:
-                    await attempt(place, operation, make(at))
-                except (AssertionError, TimeoutError) as exc:
-                    raise AssertionError(f"{operation}, {name} at {at}: {exc!r}") from exc
+        for name, at in [(name, at) for what, name, at in MATRIX if what == operation]:
+            try:
+                await attempt(place, operation, FAULTS[name](at))
+            except (AssertionError, TroveError, TimeoutError) as exc:
+                raise AssertionError(f"{operation}, {name} at {at}: {exc!r}") from exc
         place.proxy.clear()
         assert await place.uploads() == []
 
@@ -163,7 +162,7 @@ async def test_throttling_slows_the_whole_client_and_wears_off(moto: Server) -> 
         body = b"<Error><Code>SlowDown</Code></Error>"
         place.proxy.add(faults.status(503, body=body, times=3))
         with pytest.raises(ThrottledError):
-            await place.store.head(place.bucket, "k")
+            await place.store.get_bytes(place.bucket, "k")
         slowed = limiter.distance
         assert slowed > 0
         for _ in range(40):
@@ -176,4 +175,5 @@ async def test_a_missing_bucket_is_told_from_a_missing_key(moto: Server) -> None
         for bucket in (place.bucket, "trove-there-is-none"):
             with pytest.raises(NotFoundError) as raised:
                 await place.store.head(bucket, "nothing")
-            assert (raised.value.key is None) == (bucket != place.bucket)
+            is_there = bucket == place.bucket
+            assert type(raised.value) is (ObjectNotFoundError if is_there else BucketNotFoundError)
