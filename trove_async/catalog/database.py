@@ -37,7 +37,7 @@ class Database:
     """Opened on first use. Work that began ends, also when its caller is cancelled: so that a
     connection is never left in the middle."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         try:
             parsed = make_url(url)
         except ArgumentError:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from trove_async.catalog.database import Database
@@ -34,9 +35,14 @@ def _ticks(moment: datetime) -> int:
 class SQLCatalog:
     """``sqlite:///relative``, ``sqlite:////absolute`` or ``postgresql://user@host/name``."""
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, url: str | URL, *, clock: Callable[[], datetime] = _now) -> None:
         self.clock = clock
         self._database = Database(url)
+
+    @classmethod
+    def at(cls, path: str, *, clock: Callable[[], datetime] = _now) -> SQLCatalog:
+        """In one file, whatever characters its name has."""
+        return cls(URL.create("sqlite", database=path), clock=clock)
 
     def __repr__(self) -> str:
         return f"<SQLCatalog {self._database!r}>"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from trove_async.driver.base import Chunks
+from trove_async.driver.base import Bytes, Chunks
 from trove_async.middleware.context import Context
 from trove_async.middleware.scope import Scope, everything
 from trove_async.model import ObjectRef
@@ -20,6 +20,7 @@ from trove_async.model import ObjectRef
 __all__ = [
     "Call",
     "Context",
+    "Continuable",
     "Direction",
     "Edit",
     "Guard",
@@ -31,6 +32,7 @@ __all__ = [
     "ReadMiddleware",
     "Registration",
     "Relocating",
+    "Sealer",
     "SeekableTransform",
     "Stage",
     "Transform",
@@ -129,6 +131,40 @@ class SeekableTransform(Transform, Protocol):
         ...
 
     async def layout(self, below: RangeSource, context: Context) -> Layout: ...
+
+
+class Sealer(Protocol):
+    """One message of a transform that must never give two outputs for one place."""
+
+    @property
+    def header(self) -> bytes:
+        """By it the transform finds the message again; nothing in it is secret."""
+        ...
+
+    @property
+    def grain(self) -> int:
+        """Every part but the last has a multiple of this many inner bytes."""
+        ...
+
+    def seal(self, data: Bytes, start: int, *, is_last: bool) -> Chunks:
+        """The stored bytes of the inner bytes from ``start`` on; the header comes first where
+        ``start`` is 0. The same arguments give the same bytes; who calls takes care that one
+        ``start`` is never sealed with others."""
+        ...
+
+
+@runtime_checkable
+class Continuable(Transform, Protocol):
+    """A transform whose work can go on in another process, part by part."""
+
+    async def begin(self, context: Context) -> Sealer:
+        """As `write` decides: hints and sizes of the context are set."""
+        ...
+
+    async def continued(self, header: bytes, context: Context) -> Sealer:
+        """The message that `begin` made elsewhere, with this header. IntegrityError when the
+        context says otherwise than the message."""
+        ...
 
 
 @runtime_checkable

@@ -91,6 +91,11 @@ class LocalDriver(LocalBase):
         where = f"file://{path}?durability={self.config.durability}"
         return f"{where}&metadata={self.config.metadata}"
 
+    @property
+    def catalog_path(self) -> str:
+        """Where a store remembers what it must beside these objects."""
+        return os.path.join(os.path.abspath(os.fspath(self.config.root)), ".trove/catalog.sqlite")
+
     def __repr__(self) -> str:
         return f"<LocalDriver at {os.fspath(self.config.root)!r}>"
 

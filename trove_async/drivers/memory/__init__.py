@@ -70,6 +70,11 @@ class MemoryDriver(Parts, Versions):
         other._state = self._state
         return other
 
+    @property
+    def beside(self) -> dict[str, object]:
+        """What a store remembers beside the objects, for as long as they last."""
+        return self._state.beside
+
     @classmethod
     def from_dsn(cls, dsn: DSN) -> Self:
         dsn.allow()

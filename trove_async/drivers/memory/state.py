@@ -101,6 +101,8 @@ class State:
         self.turns = 0
         self.count = 0
         self.salt = secrets.token_hex(4)
+        self.beside: dict[str, object] = {}
+        """What a store remembers beside the objects, for as long as they last."""
 
 
 _shared: dict[str, State] = {}

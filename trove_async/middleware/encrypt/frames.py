@@ -68,14 +68,14 @@ class FrameWriter:
 
     __slots__ = ("_aad", "_cipher", "_fill", "_held", "_id", "_size", "number")
 
-    def __init__(self, cipher: AESGCM, message_id: bytes, frame_size: int) -> None:
+    def __init__(self, cipher: AESGCM, message_id: bytes, frame_size: int, first: int = 1) -> None:
         self._cipher = cipher
         self._id = message_id
         self._aad = message_id + _REGULAR_TEXT
         self._size = frame_size
         self._held = bytearray()
         self._fill = 0
-        self.number = 1
+        self.number = first
         """Of the next frame."""
 
     def feed(self, chunk: Bytes) -> Iterator[bytearray]:
@@ -134,6 +134,16 @@ class FrameWriter:
             position = stop
             start += size
         self.number = number + count
+
+    def pause(self) -> bytearray:
+        """The frame that waited, as a regular one: more will follow from another writer. Only
+        after whole frames."""
+        if self._fill != self._size:
+            raise ValueError("a message is divided between frames")
+        out = bytearray(self._size + FRAME_OVERHEAD)
+        self._seal(memoryview(self._held), out, 1)
+        self._fill = 0
+        return out
 
     def finish(self) -> bytes:
         """The last frame; it is empty only when nothing was fed."""

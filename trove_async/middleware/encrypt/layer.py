@@ -52,7 +52,7 @@ from trove_async.middleware.encrypt.message import (
 )
 from trove_async.middleware.encrypt.opening import Opened, open_message, wrapping_key
 from trove_async.middleware.encrypt.provider import KeyProvider
-from trove_async.middleware.encrypt.streams import Sealed, opened
+from trove_async.middleware.encrypt.streams import Sealed, SealedParts, opened
 from trove_async.middleware.encrypt.suite import derive, header_tag
 from trove_async.middleware.scope import Scope
 
@@ -164,6 +164,31 @@ class Encrypt:
     async def write(self, chunks: Chunks, context: Context) -> Chunks:
         """A new data key and message id each time, also for a retry: what was sealed under
         one is never sealed differently under it."""
+        header, cipher, message_id = await self._begin(context)
+        return Sealed(chunks, header, cipher, message_id, self._frame_size)
+
+    async def begin(self, context: Context) -> SealedParts:
+        """As `write`, for a message that is sealed in parts."""
+        header, cipher, message_id = await self._begin(context)
+        return SealedParts(header, cipher, message_id, self._frame_size)
+
+    async def continued(self, header: bytes, context: Context) -> SealedParts:
+        """The message with this header again. CorruptMetadataError where its plaintext is
+        another than what the layers before this one give; the errors of reads where it does
+        not open here."""
+        parsed = parse_header(header, self._limits)
+        found = await self._opened(parsed, context)
+        if parsed.inner != tuple(context.applied):
+            raise CorruptMetadataError("the message is not of what the layers give now")
+        context.hints["h"] = str(parsed.length)
+        context.hints["f"] = str(parsed.frame_size)
+        if context.stored_size is not None:
+            context.stored_size = message_size(
+                context.stored_size, parsed.length, parsed.frame_size
+            )
+        return SealedParts(header, found.cipher, parsed.message_id, parsed.frame_size)
+
+    async def _begin(self, context: Context) -> tuple[bytes, AESGCM, bytes]:
         inner = context.stored_size
         if inner is not None and inner > MOST_FRAMES * self._frame_size:
             raise FormatLimitError(
@@ -191,7 +216,7 @@ class Encrypt:
         context.hints["f"] = str(self._frame_size)
         if inner is not None:
             context.stored_size = message_size(inner, len(header), self._frame_size)
-        return Sealed(chunks, header, cipher, message_id, self._frame_size)
+        return header, cipher, message_id
 
     def _location(self, context: Context) -> bytes:
         return location_of(self._key(context))

@@ -13,7 +13,7 @@ from trove_async._threads import cpu_pool, settle
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.middleware.encrypt.frames import FrameReader, FrameWriter, seal_final
 
-__all__ = ["Sealed", "opened", "stepped"]
+__all__ = ["Sealed", "SealedParts", "opened", "stepped"]
 
 T = TypeVar("T", bound=Bytes)
 
@@ -104,6 +104,34 @@ class Sealed:
         self._begun = True
         if self._stream is not None:
             await self._stream.aclose()
+
+
+class SealedParts:
+    """A message whose parts may be sealed by several processes."""
+
+    __slots__ = ("_cipher", "_id", "grain", "header")
+
+    def __init__(self, header: bytes, cipher: AESGCM, message_id: bytes, frame_size: int) -> None:
+        self.header = header
+        self.grain = frame_size
+        self._cipher = cipher
+        self._id = message_id
+
+    def seal(self, data: Bytes, start: int, *, is_last: bool) -> AsyncGenerator[Bytes, None]:
+        size = self.grain
+        if start % size or (not is_last and (len(data) % size or not len(data))):
+            raise ValueError(f"a part has whole frames of {size} bytes")
+        return self._sealed(data, start, is_last)
+
+    async def _sealed(self, data: Bytes, start: int, is_last: bool) -> AsyncGenerator[Bytes, None]:
+        size = self.grain
+        writer = FrameWriter(self._cipher, self._id, size, 1 + start // size)
+        if start == 0:
+            yield self.header
+        async with aclosing(stepped(writer.feed(data), size)) as pieces:
+            async for piece in pieces:
+                yield piece
+        yield writer.finish() if is_last else writer.pause()
 
 
 async def opened(
