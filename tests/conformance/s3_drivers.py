@@ -44,6 +44,7 @@ class Plain(Tested):
         "K181": _RACES,
         "K204": _RACES,
         "K209": "moto finds an upload by its id alone",
+        "K219_presign_put_binds_type_and_size": _MOTO,
         "K220": _MOTO,
         "K222": _MOTO,
     }
@@ -70,7 +71,7 @@ class Folders(Tested):
         "K198": _STREAMED,
         "K202": _STREAMED,
         "K204": _STREAMED,
-        "K211": _STREAMED,
+        "K211_mp_part_number_out_of_bounds": _STREAMED,
     }
 
 

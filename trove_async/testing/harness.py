@@ -22,7 +22,7 @@ from typing import Literal, Self, TypedDict, TypeVar, Unpack
 
 from trove_async import Trove
 from trove_async.config import RetryPolicy, Timeouts
-from trove_async.driver import Driver, Features, capability
+from trove_async.driver import BucketOptions, Driver, Features, capability
 from trove_async.errors import TroveError
 from trove_async.middleware.base import Interceptor, Middleware
 from trove_async.model import ObjectInfo
@@ -168,10 +168,14 @@ class Harness:
         await store.aopen()
         return store
 
-    async def new_bucket(self, store: Trove | None = None) -> str:
-        """Creates one, in ``store`` or in the case's own."""
+    async def new_bucket(self, store: Trove | None = None, driver: Driver | None = None) -> str:
+        """Creates one, in ``store`` or in the case's own; by its ``driver``, where the store's
+        time limits are not meant for that."""
         name = f"trove-{secrets.token_hex(8)}"
-        await (store or self.store).create_bucket(name)
+        if driver is None:
+            await (store or self.store).create_bucket(name)
+        else:
+            await driver.create_bucket(name, BucketOptions())
         self._buckets.append((store or self.store, name))
         return name
 
@@ -270,8 +274,9 @@ async def _run(case: Case, args: tuple[object, ...], harness: Harness) -> None:
     before = asyncio.all_tasks()
     async with _opened(harness):
         reasons: Mapping[str, str] = getattr(harness.driver, "absent", {})
-        if case.id in reasons:
-            drop(reasons[case.id])
+        for name in (case.id, f"{case.id}_{case.name}"):
+            if name in reasons:
+                drop(reasons[name])
         for need in case.needs:
             if reason := unmet(need, harness.driver):
                 drop(reason)

@@ -42,7 +42,7 @@ async def faulty_place(
     driver = faulty(h.new_driver(), yields=yields)
     h.watched(driver)
     store = await h.open_store(driver, **options)
-    bucket = await h.new_bucket(store)
+    bucket = await h.new_bucket(store, driver)
     driver.calls.clear()
     driver.add(*faults)
     h.on_close(driver.faults.clear)

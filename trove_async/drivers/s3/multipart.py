@@ -61,7 +61,16 @@ class Multipart(Writes):
     # -- steered by the caller -------------------------------------------------------------
 
     async def initiate_multipart(self, bucket: str, key: str, options: PutOptions) -> str:
-        """Metadata is fixed here; ``late`` is not asked."""
+        """Metadata is fixed here; ``late`` is not asked. Cancelled, it leaves no upload."""
+        beginning = asyncio.ensure_future(self._initiate(bucket, key, options))
+        try:
+            return await finished(beginning, grace=_GRACE)
+        except asyncio.CancelledError:
+            if beginning.done() and not beginning.cancelled() and not beginning.exception():
+                await self._drop(bucket, key, beginning.result(), None)
+            raise
+
+    async def _initiate(self, bucket: str, key: str, options: PutOptions) -> str:
         opened = self._now()
         opened.server.check_key(key)
         self._check_write(opened, options)
@@ -292,13 +301,7 @@ class Multipart(Writes):
         options: PutOptions,
     ) -> ObjectInfo:
         await self._check_condition(bucket, key, options)
-        beginning = asyncio.ensure_future(self.initiate_multipart(bucket, key, options))
-        try:
-            upload_id = await finished(beginning, grace=_GRACE)
-        except asyncio.CancelledError:
-            if beginning.done() and not beginning.cancelled() and not beginning.exception():
-                await self._drop(bucket, key, beginning.result(), None)
-            raise
+        upload_id = await self.initiate_multipart(bucket, key, options)
         parallel = Parallel(
             lambda number, part: sent_part(
                 opened,

@@ -273,7 +273,7 @@ async def cancel_open_close_every_await(h: Harness) -> None:
     await cancel_everywhere(life, check=check_store, twice=True)
 
 
-@case("K175", "cancel_twice", params=BOTH)
+@case("K175", "cancel_twice", params=BOTH, timeout=180)
 async def cancel_twice(h: Harness, kind: str) -> None:
     """The second cancel comes while the first is cleaned up."""
     place = await place_of(h, kind)
