@@ -54,7 +54,7 @@ class Server:
             return found
 
     def uploads(self) -> list[str]:
-        """Names of the objects whose resumable upload is open."""
+        """``bucket/name`` of each object whose resumable upload is open."""
         found: list[str] = self.control("state")["uploads"]
         return found
 

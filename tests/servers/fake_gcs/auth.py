@@ -83,7 +83,7 @@ class Auth:
         """Of the very request that came."""
         path, _, raw = request.raw_path.partition("?")
         query = [
-            tuple(unquote(word) for word in pair.partition("=")[::2])
+            (unquote(pair.partition("=")[0]), unquote(pair.partition("=")[2]))
             for pair in raw.split("&")
             if pair
         ]

@@ -148,8 +148,8 @@ class Uploads:
         return answered(request, resource)
 
     def open(self) -> list[str]:
-        """Names of objects whose upload has neither ended nor been cancelled."""
-        return [session.name for session in self.sessions.values() if session.done is None]
+        """``bucket/name`` of each upload that has neither ended nor been cancelled."""
+        return [f"{s.bucket.name}/{s.name}" for s in self.sessions.values() if s.done is None]
 
 
 def _announced(header: str | None) -> tuple[int | None, int | None]:

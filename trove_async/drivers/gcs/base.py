@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from trove_async._threads import settle
-from trove_async.driver import Features, PresignDriver
+from trove_async.driver import Features
 from trove_async.drivers.gcs.config import GCSConfig, SignBlob
 from trove_async.drivers.gcs.credentials import Tokens, account_of, signer_of, token_of
 from trove_async.drivers.gcs.transport import Client, new_session
@@ -111,15 +111,6 @@ class GCSBase:
             await session.close()
             raise
         self._opened = Opened(client, project, signer)
-        self._withhold(signer is not None)
-
-    def _withhold(self, can_sign: bool) -> None:
-        """A method that is None does not count for a capability."""
-        for method in [m for m in vars(PresignDriver) if m.startswith("presign")]:
-            if can_sign:
-                vars(self).pop(method, None)
-            else:
-                vars(self)[method] = None
 
     async def close(self) -> None:
         """Drops connections. What is under way says DriverClosedError."""
