@@ -52,6 +52,7 @@ ROWS = {
     "_handle": 6.7,
     "_objects": 6.8,
     "_services": 6.85,
+    "_streaming": 6.86,
     "_bucket": 6.87,
     "_trove": 6.9,
     "cli": 7,

@@ -6,7 +6,7 @@ from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
 from trove_async._router import RouteFunction
 from trove_async._trove import Trove, open
-from trove_async.config import RetryPolicy, Timeouts
+from trove_async.config import PoolConfig, RetryPolicy, Timeouts
 from trove_async.driver import (
     DSN,
     BatchDeleteDriver,
@@ -96,6 +96,20 @@ from trove_async.model import (
     UploadInfo,
     VersionInfo,
 )
+from trove_async.stream import (
+    Backpressure,
+    Chunk,
+    ChunkPool,
+    ChunkPoolStats,
+    Pool,
+    PoolMetrics,
+    Progress,
+    Stream,
+    StreamDirection,
+    StreamMetrics,
+    StreamResult,
+    StreamState,
+)
 
 __version__ = "0.1.0"
 
@@ -146,6 +160,20 @@ __all__ = [
     "when",
     "Interceptor",
     "Call",
+    # streams
+    "Stream",
+    "StreamDirection",
+    "StreamState",
+    "StreamMetrics",
+    "StreamResult",
+    "Backpressure",
+    "Progress",
+    "Chunk",
+    "ChunkPool",
+    "ChunkPoolStats",
+    "Pool",
+    "PoolConfig",
+    "PoolMetrics",
     # drivers
     "Driver",
     "Chunks",

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
-from trove_async._services import Services
+from trove_async._streaming import Streaming
 from trove_async._watching import Watching
 from trove_async.model import (
     CommonPrefix,
@@ -30,7 +30,7 @@ class Bucket:
 
     __slots__ = ("_store", "name")
 
-    def __init__(self, store: Services, name: str) -> None:
+    def __init__(self, store: Streaming, name: str) -> None:
         self._store = store
         self.name = name
 

@@ -20,6 +20,7 @@ from trove_async.driver.registry import driver_for
 from trove_async.errors import BackendNotFoundError, DriverClosedError, WrongLoopError
 from trove_async.middleware.base import Interceptor, Middleware, Registration
 from trove_async.middleware.pipeline import Pipeline
+from trove_async.stream.pool import Pool
 
 __all__ = ["Core"]
 
@@ -75,6 +76,7 @@ class Core:
         self.reads = Reads(self.pipeline, retry, timeouts)
         self.writes = Writes(self.pipeline, checksum, retry, timeouts)
         self.copies = Copies(self.pipeline, self.reads, self.writes, timeouts)
+        self.pools: dict[str, Pool] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
         self._opening = False
@@ -102,12 +104,19 @@ class Core:
             self._opening = False
         self._forks = _forks
         self.loop = asyncio.get_running_loop()
+        for pool in self.pools.values():
+            pool.reopen()
 
     async def close(self) -> None:
-        """Closes every driver, also when one fails to; raises the first such error."""
+        """Cancels what streams, then closes every driver, also when one fails to; raises the
+        first such error."""
         if self.loop is None:
             return
         self.check()
+        for pool in self.pools.values():
+            pool.shut()
+            if pool.active_count:
+                await settle(asyncio.ensure_future(pool.aclose(drain=False)))
         self.loop = None
         self.reads.layouts.clear()
         await self._close(self.distinct(), None)

@@ -20,8 +20,8 @@ from trove_async._names import (
 )
 from trove_async._opening import Opening
 from trove_async._router import Route
-from trove_async._services import Services
-from trove_async.config import RetryPolicy, Timeouts, load_config
+from trove_async._streaming import Streaming, make_pools
+from trove_async.config import PoolConfig, RetryPolicy, Timeouts, load_config
 from trove_async.driver.base import Driver
 from trove_async.driver.options import (
     GetOptions,
@@ -59,6 +59,8 @@ def open(
     default_bucket: str | None = None,
     checksum: Checksum | None = "blake3",
     chunk_size: int = 8 * MiB,
+    pool: PoolConfig | None = None,
+    pools: Mapping[str, PoolConfig] | None = None,
     retry: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
 ) -> Opening[Trove]:
@@ -68,6 +70,8 @@ def open(
     """
 
     async def start() -> Trove:
+        configured: PoolConfig | None = None
+        declared: Mapping[str, PoolConfig] = {}
         if not isinstance(target, str | os.PathLike):
             driver, named, routing = target, dict(backends or {}), [*routes]
         else:
@@ -80,6 +84,7 @@ def open(
                 driver = driver_for(config.target)[0]
                 named = {**config.backends, **(backends or {})}
                 routing = [*routes, *config.routes]
+                configured, declared = config.pool, config.pools
         store = Trove(
             driver,
             backends=named,
@@ -89,6 +94,8 @@ def open(
             default_bucket=default_bucket,
             checksum=checksum,
             chunk_size=chunk_size,
+            pool=pool if pool is not None else configured,
+            pools={**declared, **(pools or {})},
             retry=retry,
             timeouts=timeouts,
         )
@@ -98,7 +105,7 @@ def open(
     return Opening(start)
 
 
-class Trove(Services):
+class Trove(Streaming):
     """One API over every backend. Open it with `open`, ``async with`` or `aopen`.
 
     A put or copy is seen whole or not at all; errors, cancels and crashes leave the old
@@ -116,6 +123,8 @@ class Trove(Services):
         default_bucket: str | None = None,
         checksum: Checksum | None = "blake3",
         chunk_size: int = 8 * MiB,
+        pool: PoolConfig | None = None,
+        pools: Mapping[str, PoolConfig] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
@@ -130,6 +139,7 @@ class Trove(Services):
             retry=retry if retry is not None else RetryPolicy(),
             timeouts=timeouts if timeouts is not None else Timeouts(),
         )
+        self._core.pools.update(make_pools(self, pool or PoolConfig(), pools or {}))
         self._pinned: Backend | None = None
         if default_bucket is None:
             default_bucket = getattr(driver, "default_bucket", None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trove_async.errors import InvalidConfigError
 from trove_async.model import Seconds, seconds
+from trove_async.stream.settings import Backpressure, PoolConfig
 
-__all__ = ["RetryPolicy", "StoreConfig", "Timeouts", "load_config"]
+__all__ = ["PoolConfig", "RetryPolicy", "StoreConfig", "Timeouts", "load_config"]
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -88,6 +89,8 @@ class StoreConfig:
     target: str
     backends: Mapping[str, str]
     routes: tuple[tuple[str, str], ...]
+    pool: PoolConfig | None = None
+    pools: Mapping[str, PoolConfig] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"StoreConfig(backends={sorted(self.backends)}, routes={len(self.routes)})"
@@ -104,6 +107,10 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
     [[routes]]
     match = "logs/**"
     store = "archive"
+    [pool]                                   # of streams that name none
+    max_streams = 32
+    [pools.bulk]
+    max_bandwidth = 10_000_000
     """
     import tomllib
 
@@ -114,7 +121,7 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
         raise InvalidConfigError(f"cannot read {os.fspath(path)!r}: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise InvalidConfigError(f"{os.fspath(path)!r} is no TOML: {exc}") from exc
-    _only(data, "the file", "default", "stores", "routes")
+    _only(data, "the file", "default", "stores", "routes", "pool", "pools")
     stores = data.get("stores")
     if not isinstance(stores, dict) or not stores:
         raise InvalidConfigError("no [stores.NAME] in the file")
@@ -140,7 +147,24 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
         name = "default" if store == default else store
         routes.append((_text(route, "match", where).replace("**", "*"), name))
     backends = {name: url for name, url in urls.items() if name != default}
-    return StoreConfig(urls[default], backends, tuple(routes))
+    pool = _pool(data["pool"], "pool") if "pool" in data else None
+    named = data.get("pools", {})
+    if not isinstance(named, dict):
+        raise InvalidConfigError("pools are written as [pools.NAME]")
+    pools = {name: _pool(table, f"pools.{name}") for name, table in named.items()}
+    return StoreConfig(urls[default], backends, tuple(routes), pool, pools)
+
+
+def _pool(table: object, where: str) -> PoolConfig:
+    _only(table, where, *PoolConfig.__annotations__)
+    assert isinstance(table, dict)
+    settings = dict(table)
+    try:
+        if "backpressure" in settings:
+            settings["backpressure"] = Backpressure(settings["backpressure"])
+        return PoolConfig(**settings)
+    except (TypeError, ValueError) as exc:
+        raise InvalidConfigError(f"{where}: {exc}") from exc
 
 
 def _only(table: object, where: str, *known: str) -> None:
