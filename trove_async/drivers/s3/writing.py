@@ -208,8 +208,10 @@ class Writes(Reads):
         pieces, digest = part.pieces, sums.sha256
         request = Request("PutObject", bucket, key, {}, headers, pieces, part.size, digest)
         try:
+            answer = await opened.plane.send(request)
+        except ObjectNotFoundError as exc:
             with storable(bucket, key, options):
-                answer = await opened.plane.send(request)
+                raise exc from exc.__cause__
         except UnavailableError as exc:
             if opened.server.has_folders and await self._in_the_way(bucket, key):
                 raise KeyConflictError("a key is the folder of another", key=key) from exc
