@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from trove_async.driver import Features, TaggingDriver, VersioningDriver
@@ -31,19 +31,20 @@ _PAUSE: Final = 0.1
 class Opened:
     """Everything that exists while the driver is open."""
 
-    __slots__ = ("connection", "drops_dots", "is_hierarchical", "loop", "pid", "send")
+    __slots__ = ("connection", "is_azurite", "is_hierarchical", "loop", "pid", "send")
 
-    def __init__(self, connection: Connection, is_hierarchical: bool, drops_dots: bool) -> None:
+    def __init__(self, connection: Connection, is_hierarchical: bool, is_azurite: bool) -> None:
         self.connection = connection
         self.send = connection.send
         self.is_hierarchical = is_hierarchical
-        self.drops_dots = drops_dots
-        """The service turns ``a.`` into ``a``; azurite does not."""
+        self.is_azurite = is_azurite
+        """Which keeps dots at the end of segments, unlike the service; lists in the order of
+        UTF-16, and groups by the first character of a delimiter only."""
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
 
     def blob(self, method: str, bucket: str, key: str, query: str = "") -> Request:
-        path = blob_path(bucket, key, no_trailing_dots=self.drops_dots)
+        path = blob_path(bucket, key, no_trailing_dots=not self.is_azurite)
         return Request(method, path, bucket, key, query)
 
     def upload(self, bucket: str, key: str, query: str) -> Request:
@@ -59,17 +60,19 @@ class AzureBase:
 
     def __init__(self, config: AzureConfig) -> None:
         self.config = config
+        self._declared = type(self)
         self._opened: Opened | None = None
-        self._features = self._features_of(config.hierarchical is True)
+        self._features = self._features_of(config.hierarchical is True, False)
 
     @property
     def features(self) -> Features:
         """Once open, of the account that was found."""
         return self._features
 
-    def _features_of(self, is_hierarchical: bool) -> Features:
+    def _features_of(self, is_hierarchical: bool, is_azurite: bool) -> Features:
         return Features(
             flat_keys=not is_hierarchical,
+            ordered_listing=not is_azurite,
             listing_has_metadata=True,
             late_metadata=True,
             conditional=frozenset({"create", "match"}),
@@ -98,10 +101,12 @@ class AzureBase:
         except BaseException:
             await connection.close()
             raise
-        self._opened = Opened(connection, is_hierarchical, not is_azurite)
-        self._features = self._features_of(is_hierarchical)
-        self._withhold(VersioningDriver, self.config.versions != "none")
-        self._withhold(TaggingDriver, not is_hierarchical)
+        self._opened = Opened(connection, is_hierarchical, is_azurite)
+        self._features = self._features_of(is_hierarchical, is_azurite)
+        absent: list[type[object]] = [TaggingDriver] if is_hierarchical else []
+        if self.config.versions == "none":
+            absent.append(VersioningDriver)
+        self.__class__ = _without(self._declared, absent)
 
     async def _asked(self, connection: Connection) -> tuple[bool, bool]:
         request = Request("GET", "", query="restype=account&comp=properties")
@@ -113,14 +118,6 @@ class AzureBase:
         wanted = self.config.hierarchical
         is_azurite = answer.headers.get("Server", "").startswith("Azurite")
         return said if wanted is None else wanted, is_azurite
-
-    def _withhold(self, protocol: type[object], is_there: bool) -> None:
-        """A method that is None does not count for a capability."""
-        for method in [m for m in vars(protocol) if not m.startswith("_")]:
-            if is_there:
-                vars(self).pop(method, None)
-            else:
-                vars(self)[method] = None
 
     async def close(self) -> None:
         """Drops connections. What is under way says DriverClosedError."""
@@ -146,6 +143,13 @@ class AzureBase:
         if asyncio.get_running_loop() is not opened.loop:
             raise WrongLoopError("opened in another event loop", backend="azure")
         return opened
+
+
+def _without(kind: type[AzureBase], protocols: Sequence[type[object]]) -> type[AzureBase]:
+    """A class that has not these capabilities: a method that is None does not count for one,
+    but only in the class does every Python see that."""
+    hidden = {name: None for p in protocols for name in vars(p) if not name.startswith("_")}
+    return type(kind.__name__, (kind,), {**hidden, "__module__": kind.__module__})
 
 
 def quoted(etag: str) -> str:

@@ -57,8 +57,8 @@ class AzureDriver(Multipart, Versions, Presigns, Tags):
                 raise PreconditionFailedError("there is no such object") from exc
 
     async def list(self, bucket: str, options: ListOptions) -> ObjectPage:
-        """In the service's order, which is that of the keys' UTF-8 bytes. ``start_after`` is
-        not known to the service: what comes before it is passed over here."""
+        """In the service's order. ``start_after`` is not known to it: what is not after it is
+        passed over here, at the price of the pages before it."""
         after = options.start_after
         cursor = _read_cursor(options.cursor, bucket)
         listing = await self._listing(
@@ -69,7 +69,7 @@ class AzureDriver(Multipart, Versions, Presigns, Tags):
             p for p in listing.prefixes if after is None or p > after or after.startswith(p)
         ]
         if prefixes:
-            prefixes = await self._groups(bucket, prefixes)
+            prefixes = await self._groups(bucket, prefixes, after)
         token = None if listing.marker is None else _TOKEN + listing.marker
         return ObjectPage(objects, prefixes, token)
 
@@ -77,6 +77,8 @@ class AzureDriver(Multipart, Versions, Presigns, Tags):
         self, bucket: str, prefix: str, delimiter: str | None, marker: str | None, most: int
     ) -> Listing:
         opened = self._now()
+        if opened.is_azurite and delimiter is not None and len(delimiter) > 1:
+            raise UnsupportedError("azurite groups by single characters only", backend="azure")
         query = {
             "restype": "container",
             "comp": "list",
@@ -90,22 +92,26 @@ class AzureDriver(Multipart, Versions, Presigns, Tags):
         if marker is not None:
             query["marker"] = marker
         request = opened.container("GET", bucket, urlencode(query, quote_via=quote))
-        return read_listing((await opened.send(request)).data)
+        return await read_listing((await opened.send(request)).data)
 
-    async def _groups(self, bucket: str, prefixes: Sequence[str]) -> builtins.list[str]:
-        """Without those of nothing but unfinished uploads."""
+    async def _groups(
+        self, bucket: str, prefixes: Sequence[str], after: str | None
+    ) -> builtins.list[str]:
+        """Without those of nothing but unfinished uploads, or of nothing after ``after``."""
         shown: builtins.list[str] = []
         for prefix in prefixes:
             in_doubt = SESSION.startswith(prefix) or prefix.startswith(SESSION)
-            if not in_doubt or await self._has_any(bucket, prefix):
+            if after is not None and after.startswith(prefix):
+                in_doubt = True
+            if not in_doubt or await self._has_any(bucket, prefix, after):
                 shown.append(prefix)
         return shown
 
-    async def _has_any(self, bucket: str, prefix: str) -> bool:
+    async def _has_any(self, bucket: str, prefix: str, after: str | None = None) -> bool:
         marker: str | None = None
         while True:
             listing = await self._listing(bucket, prefix, None, marker, _MOST_ENTRIES)
-            if _shown(listing, None):
+            if _shown(listing, after):
                 return True
             marker = listing.marker
             if marker is None:

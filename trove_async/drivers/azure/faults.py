@@ -102,7 +102,6 @@ _BY_CODE: Final[dict[str, type[TroveError]]] = {
     "UnsupportedHttpVerb": UnsupportedError,
 }
 _BY_STATUS: Final[dict[int, type[TroveError]]] = {
-    304: NotModifiedError,
     400: InvalidInputError,
     401: UnauthenticatedError,
     403: PermissionDeniedError,
@@ -157,6 +156,8 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 def _kind_of(refusal: Refusal, key: str | None) -> type[TroveError]:
     status, code, text = refusal.status, refusal.code, refusal.text
+    if status == 304:
+        return NotModifiedError
     if code == "InvalidOperation" and "match" in text and "md5" in text.lower():
         return UploadIntegrityError  # azurite's word for Md5Mismatch
     if code == "AuthorizationFailure" and "authenticate" in text:

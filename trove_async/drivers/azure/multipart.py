@@ -242,7 +242,7 @@ class Multipart(Copies):
             if marker is not None:
                 query["marker"] = marker
             request = opened.container("GET", bucket, urlencode(query, quote_via=quote))
-            listing = read_listing((await opened.send(request)).data)
+            listing = await read_listing((await opened.send(request)).data)
             for blob in listing.blobs:
                 name = blob.fields["Name"]
                 if not is_session(name):

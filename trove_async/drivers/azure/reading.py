@@ -37,7 +37,7 @@ __all__ = ["CURRENT", "Reads", "of_version"]
 CURRENT: Final = "current"
 """The version id of what is no snapshot, where there are snapshots."""
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(-?\d{1,19})/(\d{1,19})")
 _CHASES: Final = 3
 
 
@@ -178,6 +178,8 @@ def _bounds(answer: Answer) -> tuple[int, int, int]:
     if found is None:
         raise BackendError("a Content-Range that cannot be read")
     start, last, size = int(found[1]), int(found[2]), int(found[3])
+    if start == last + 1 == size:  # azurite's answer to a range that begins at the end
+        raise InvalidRangeError(f"range starts at byte {start} of {size}")
     if not start <= last < size:
         raise BackendError("a Content-Range that cannot be")
     return start, last + 1, size

@@ -42,7 +42,7 @@ class Versions(Copies):
             if marker:
                 query["marker"] = marker
             request = opened.container("GET", bucket, urlencode(query, quote_via=quote))
-            listing = read_listing((await opened.send(request)).data)
+            listing = await read_listing((await opened.send(request)).data)
             found += [_version(blob) for blob in listing.blobs if blob.fields["Name"] == key]
             others = any(blob.fields["Name"] != key for blob in listing.blobs)
             marker = listing.marker or ""

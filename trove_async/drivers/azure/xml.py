@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ __all__ = [
     "tag_set",
 ]
 
+_SLICE = 64 * 1024
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 
 
@@ -42,11 +44,18 @@ class Listing:
     marker: str | None = None
 
 
-def _parser() -> expat.XMLParserType:
+def _parser(
+    started: Callable[[str, Mapping[str, str]], None],
+    ended: Callable[[str], None],
+    pieces: list[str],
+) -> expat.XMLParserType:
     """No document type, so no entities: neither expansion nor files."""
     parser = expat.ParserCreate(namespace_separator=None)
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refused
+    parser.StartElementHandler = started
+    parser.EndElementHandler = ended
+    parser.CharacterDataHandler = pieces.append
     return parser
 
 
@@ -58,8 +67,8 @@ def _name(text: str, is_encoded: bool) -> str:
     return unquote(text) if is_encoded else text
 
 
-def read_listing(data: bytes) -> Listing:
-    """BackendError for anything that is no listing."""
+async def read_listing(data: bytes) -> Listing:
+    """BackendError for anything that is no listing. Others get their turn in between."""
     listing = Listing()
     blob = Blob()
     path: list[str] = []
@@ -100,22 +109,20 @@ def read_listing(data: bytes) -> Listing:
         elif name == "EnumerationResults":
             is_done = True
 
-    _parse(data, started, ended, pieces)
+    parser = _parser(started, ended, pieces)
+    for start in range(0, len(data), _SLICE):
+        if start:
+            await asyncio.sleep(0)
+        _parse(parser, data[start : start + _SLICE], start + _SLICE >= len(data))
     if not is_done:
         raise BackendError("not a listing")
     return listing
 
 
-def _parse(data: bytes, started: object, ended: object, pieces: list[str]) -> None:
-    parser = _parser()
-    parser.StartElementHandler = started  # type: ignore[assignment]
-    parser.EndElementHandler = ended  # type: ignore[assignment]
-    parser.CharacterDataHandler = pieces.append
+def _parse(parser: expat.XMLParserType, data: bytes, is_last: bool) -> None:
     try:
-        parser.Parse(data, True)
+        parser.Parse(data, is_last)
     except (expat.ExpatError, ValueError, IndexError) as exc:
-        if isinstance(exc, BackendError):
-            raise
         raise BackendError("an answer that cannot be read") from exc
 
 
@@ -139,7 +146,7 @@ def _rows(data: bytes, row: str, root: str) -> list[dict[str, str]]:
             rows[-1].setdefault(name, "".join(pieces))
         pieces.clear()
 
-    _parse(data, started, ended, pieces)
+    _parse(_parser(started, ended, pieces), data, True)
     if root not in seen:
         raise BackendError(f"an answer without a {root}")
     return rows
@@ -170,10 +177,11 @@ def fields_of(data: bytes) -> dict[str, str]:
     """Element name -> text, of a small flat document; empty for what is no XML."""
     found: dict[str, str] = {}
     pieces: list[str] = []
-    parser = _parser()
-    parser.StartElementHandler = lambda name, attributes: pieces.clear()
-    parser.CharacterDataHandler = pieces.append
-    parser.EndElementHandler = lambda name: found.setdefault(name, "".join(pieces))
+
+    def ended(name: str) -> None:
+        found.setdefault(name, "".join(pieces))
+
+    parser = _parser(lambda name, attributes: pieces.clear(), ended, pieces)
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, BackendError):
