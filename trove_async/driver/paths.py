@@ -14,7 +14,7 @@ from typing import Final
 from trove_async._names import check_bucket
 from trove_async.errors import InvalidBucketNameError, InvalidKeyError
 
-__all__ = ["MAX_KEY", "STATE", "PathTarget", "bucket_path", "is_bucket", "sidecar_name"]
+__all__ = ["MAX_KEY", "STATE", "PathTarget", "bucket_path", "is_bucket"]
 
 MAX_KEY: Final = 1024
 MAX_SEGMENT: Final = 255
@@ -40,7 +40,7 @@ def is_bucket(name: str) -> bool:
 class PathTarget:
     """One key of one bucket as a path below the root."""
 
-    __slots__ = ("bucket", "key", "path")
+    __slots__ = ("_digest", "bucket", "key", "path")
 
     def __init__(self, bucket: str, key: str) -> None:
         """Raises InvalidKeyError."""
@@ -65,15 +65,17 @@ class PathTarget:
         self.bucket = bucket
         self.key = key
         self.path = path
+        self._digest = ""
+
+    def sidecar(self, size: int, mtime: int) -> bytes:
+        """``folder/name`` of the record that belongs to just this file."""
+        digest = self._digest
+        if not digest:
+            digest = self._digest = hashlib.blake2b(self.path, digest_size=20).hexdigest()
+        return f"{digest[:2]}/{digest[2:]}~{size}-{mtime}".encode("ascii")
 
     @property
     def folders(self) -> list[bytes]:
         """Paths of the folders between the bucket and the file, the outermost first."""
         names = self.path.split(b"/")
         return [b"/".join(names[:count]) for count in range(2, len(names))]
-
-
-def sidecar_name(path: bytes, size: int, mtime: int) -> tuple[bytes, bytes]:
-    """(folder, name below it) of the record that belongs to just this file of this path."""
-    digest = hashlib.blake2b(path, digest_size=20).hexdigest()
-    return digest[:2].encode("ascii"), f"{digest[2:]}~{size}-{mtime}".encode("ascii")

@@ -21,10 +21,11 @@ from trove_async.drivers.sftp import wire
 from trove_async.drivers.sftp.sdk import asyncssh
 from trove_async.drivers.sftp.wire import Failure
 
-__all__ = ["Answer", "Channel", "Lost"]
+__all__ = ["Answer", "Asked", "Channel", "Lost"]
 
 Answer = bytes | None | Failure
 """None: the status OK. Else what follows the request's number."""
+Asked = asyncio.Future[Answer]
 
 
 class Lost(Failure):
@@ -51,6 +52,8 @@ _GRACE: Final = 2.0
 _HEAD: Final = struct.Struct(">IBI")  # length, kind, number
 _LEAST: Final = _HEAD.size
 _IS_OK: Final = b"\0\0\0\0"
+_MUCH: Final = 24
+_NOT_ASKED: Final[tuple[int, None]] = (0, None)
 
 
 class _Firm(asyncio.Future[Answer]):
@@ -83,7 +86,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self._waiting: dict[int, tuple[int, asyncio.Future[Answer] | None]] = {}
+        self._waiting: dict[int, tuple[int, Asked | None]] = {}
         self._number = 0
         self._out: list[bytes | memoryview] = []
         self._held: list[bytes] = []
@@ -98,44 +101,46 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     # -- asking ------------------------------------------------------------------------------
 
-    def ask(self, kind: int, *parts: bytes | memoryview) -> asyncio.Future[Answer]:
+    def ask(self, kind: int, head: bytes, data: bytes | memoryview = b"") -> Asked:
         """Sends a request with the next turn of the loop."""
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        if self.lost is not None:
-            future.set_result(self.lost)
-        else:
-            self._send(kind, parts, future)
+        future: Asked = asyncio.Future(loop=self._loop)
+        self._send(kind, head, data, future)
         return future
 
-    def ask_firmly(self, kind: int, *parts: bytes) -> asyncio.Future[Answer]:
+    def ask_firmly(self, kind: int, head: bytes) -> Asked:
         """For what cannot be taken back: a cancelled task still learns how it ended."""
         future = _Firm(loop=self._loop)
-        if self.lost is not None:
-            future.set_result(self.lost)
-        else:
-            self._send(kind, parts, future)
+        self._send(kind, head, b"", future)
         return future
 
-    def tell(self, kind: int, *parts: bytes | memoryview) -> None:
+    def tell(self, kind: int, head: bytes) -> None:
         """A request whose answer is of no interest."""
-        if self.lost is None:
-            self._send(kind, parts, None)
+        self._send(kind, head, b"", None)
 
-    def _send(
-        self,
-        kind: int,
-        parts: tuple[bytes | memoryview, ...],
-        future: asyncio.Future[Answer] | None,
-    ) -> None:
-        number = self._number = (self._number + 1) & 0xFFFFFFFF
-        if not self._waiting:
+    def _send(self, kind: int, head: bytes, data: bytes | memoryview, future: Asked | None) -> None:
+        if self.lost is not None:
+            if future is not None:
+                future.set_result(self.lost)
+            return
+        waiting, out = self._waiting, self._out
+        if not waiting:
             self._heard = self._loop.time()
-        self._waiting[number] = kind, future
-        if not self._out:
+        number = self._number = (self._number + 1) & 0xFFFFFFFF
+        waiting[number] = kind, future
+        if not out:
+            self._loop.call_soon(self._soon)
+        out.append(_HEAD.pack(5 + len(head) + len(data), kind, number))
+        out.append(head)
+        if data:
+            out.append(data)
+
+    def _soon(self) -> None:
+        """When much is under way it pays to wait another turn of the loop: what comes in with it
+        is answered in the same message."""
+        if len(self._waiting) < _MUCH:
+            self.flush()
+        else:
             self._loop.call_soon(self.flush)
-        length = 5 + sum(map(len, parts))
-        self._out.append(b"%b%c%b" % (length.to_bytes(4), kind, number.to_bytes(4)))
-        self._out += parts
 
     def flush(self) -> None:
         """Hands over now what is asked; data that was lent for it is free after."""
@@ -225,7 +230,12 @@ class Channel(asyncssh.SSHClientSession[bytes]):
                 return
             if end - at < need:
                 break
-            self._answered(kind, number, data, at + _LEAST, at + need)
+            if kind == wire.STATUS and data[at + 9 : at + 13] == _IS_OK:  # most are
+                _, future = self._waiting.pop(number, _NOT_ASKED)
+                if future is not None and not future.done():
+                    future.set_result(None)
+            else:
+                self._answered(kind, number, data, at + _LEAST, at + need)
             at += need
             need = _LEAST
         if at < end and self.lost is None:
@@ -239,7 +249,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             if not self._hello.done():
                 self._hello.set_result(data[at - 4 : end])
             return
-        asked, future = self._waiting.pop(number, (0, None))
+        asked, future = self._waiting.pop(number, _NOT_ASKED)
         if not asked:
             self.end(Lost("the server answers what it was not asked"))
             return
@@ -251,8 +261,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         answer: Answer
         try:
             if kind == wire.STATUS:
-                is_ok = data[at : at + 4] == _IS_OK
-                answer = None if is_ok else wire.failure_of(data[at:end])
+                answer = wire.failure_of(data[at:end])
             elif kind == wire.DATA:
                 answer = data[at + 4 : end]
             elif kind == wire.HANDLE:

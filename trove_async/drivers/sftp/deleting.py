@@ -33,7 +33,7 @@ async def delete(ground: Ground, link: Link, target: PathTarget) -> None:
     gone, *_ = await link.all_of([link.remove(path), *ground.prune(link, target)])
     if isinstance(gone, Failure) and gone.code != wire.NO_SUCH_FILE:
         raise gone
-    ground.drop_record(link, target.path, identity_of(there), deleted=True)
+    ground.drop_record(link, target, identity_of(there), deleted=True)
 
 
 async def delete_many(ground: Ground, bucket: str, keys: Sequence[str]) -> list[DeleteResult]:

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from trove_async.driver.paths import STATE, PathTarget, bucket_path, sidecar_name
+from trove_async.driver.paths import STATE, PathTarget, bucket_path
 from trove_async.drivers.sftp import wire
 from trove_async.drivers.sftp.channel import Answer, Lost
 from trove_async.drivers.sftp.config import SFTPConfig
@@ -177,14 +177,15 @@ class Ground:
 
     # -- records -----------------------------------------------------------------------------
 
-    def sidecar(self, path: bytes, identity: Identity) -> bytes:
-        shard, name = sidecar_name(path, *identity)
-        return self._records + shard + b"/" + name
+    def sidecar(self, target: PathTarget, identity: Identity) -> bytes:
+        return self._records + target.sidecar(*identity)
 
-    def drop_record(self, link: Link, path: bytes, identity: Identity, *, deleted: bool) -> None:
+    def drop_record(
+        self, link: Link, target: PathTarget, identity: Identity, *, deleted: bool
+    ) -> None:
         """Of a version that is no more. That of one deleted in the second of its stamp stays
         for a moment: the next version of that key must not be stamped alike."""
-        name = self.sidecar(path, identity)
+        name = self.sidecar(target, identity)
         if deleted and identity.mtime >= self.now() - 1:
             self._gone.append((identity.mtime, name))
         else:
@@ -231,9 +232,11 @@ class Ground:
         if answer is not None:
             raise answer if isinstance(answer, Failure) else Failure(wire.BAD_MESSAGE)
 
-    def ask_record(self, link: Link, path: bytes, identity: Identity) -> asyncio.Future[Answer]:
+    def ask_record(
+        self, link: Link, target: PathTarget, identity: Identity
+    ) -> asyncio.Future[Answer]:
         """What `record_of` goes on from."""
-        sidecar = self.sidecar(path, identity)
+        sidecar = self.sidecar(target, identity)
         return link.read_symlink(sidecar) if self.uses_links else link.lstat(sidecar)
 
     async def record_of(
@@ -247,13 +250,13 @@ class Ground:
         if isinstance(answer, bytes) and self.uses_links:
             data: bytes | None = text_of(answer)
         else:
-            data = await self.read_private(link, self.sidecar(target.path, identity))
+            data = await self.read_private(link, self.sidecar(target, identity))
         return None if data is None else Record.decode(data, target, identity)
 
     async def read_record(
         self, link: Link, target: PathTarget, identity: Identity
     ) -> Record | None:
-        answer = await self.ask_record(link, target.path, identity)
+        answer = await self.ask_record(link, target, identity)
         return await self.record_of(link, answer, target, identity)
 
     async def read_private(self, link: Link, path: bytes) -> bytes | None:

@@ -95,7 +95,7 @@ async def _claimed(
     ground: Ground, link: Link, goal: PathTarget, identity: Identity, record: Record
 ) -> bool:
     """Writes the record for the goal; False: another version of it had this identity."""
-    sidecar = ground.sidecar(goal.path, identity)
+    sidecar = ground.sidecar(goal, identity)
     data = record.encode(goal, identity)
     try:
         await ground.write_record(link, sidecar, data)
@@ -121,4 +121,4 @@ async def remove_version(
     gone = answers[0]
     if isinstance(gone, Failure) and gone.code != wire.NO_SUCH_FILE:
         raise gone
-    ground.drop_record(link, target.path, identity, deleted=True)
+    ground.drop_record(link, target, identity, deleted=True)

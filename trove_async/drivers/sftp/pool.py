@@ -14,8 +14,9 @@ from trove_async.errors import DriverClosedError
 
 __all__ = ["LARGE", "Pool", "Use"]
 
-_BUSY: Final = 16
-"""Load from which another connection pays: below it one carries all in fewer messages."""
+_BUSY: Final = {"full": 16, "none": 48}
+"""Load from which another connection pays, by durability: below it one carries all in fewer
+messages. The server does one thing at a time for each, and an fsync takes long."""
 LARGE: Final = 8
 """Load of a body that is longer than what is under way at a time."""
 _DOUBT: Final = 5.0
@@ -31,6 +32,7 @@ class Pool:
         self._links: list[Link] = []
         self._connecting = asyncio.Lock()
         self._closed: bool = False
+        self._busy = _BUSY[config.durability]
         self.litter: list[bytes] = []
         """Private files that could not be removed because their link was lost."""
 
@@ -45,7 +47,8 @@ class Pool:
             self._links.remove(link)
         good = [link for link in self._links if link.channel.silence < _DOUBT]
         chosen = min(good, key=lambda link: link.load, default=None)
-        if chosen is None or (chosen.load >= _BUSY and len(good) < self._config.connections):
+        is_busy = chosen is not None and chosen.load >= self._busy
+        if is_busy and len(good) < self._config.connections:
             return None
         return chosen
 

@@ -53,12 +53,12 @@ async def publish(
         ground.pool.clean(link, *private)  # no harm where it is an object by now
         raise
     except BaseException:
-        ground.pool.clean(link, *private, ground.sidecar(target.path, identity))
+        ground.pool.clean(link, *private, ground.sidecar(target, identity))
         raise
     if create_only:
         ground.pool.clean(link, *private)
     if replaced is not None and replaced != identity and replaced.mtime < identity.mtime:
-        ground.drop_record(link, target.path, replaced, deleted=False)
+        ground.drop_record(link, target, replaced, deleted=False)
     if placed is not None:
         placed()
     if interrupted is not None:

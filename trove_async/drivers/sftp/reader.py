@@ -88,7 +88,7 @@ async def open_object(
         if _is_conditional(options):
             check_read(options, foreign_info(target.key, identity))
         start, stop = (options.range or ByteRange(0)).resolve(identity.size)
-        asked = [link.open(path), ground.ask_record(link, target.path, identity)]
+        asked = [link.open(path), ground.ask_record(link, target, identity)]
         handle, recorded = await link.all_of(asked)
         if not isinstance(handle, bytes):
             if isinstance(handle, Failure) and handle.code == wire.NO_SUCH_FILE:

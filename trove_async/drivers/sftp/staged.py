@@ -85,7 +85,7 @@ class Staged:
     def _ask_claim(self, identity: Identity, record: Record) -> asyncio.Future[Answer]:
         self.identity = identity
         self._data = record.encode(self.target, identity)
-        self._wanted = self.ground.sidecar(self.target.path, identity)
+        self._wanted = self.ground.sidecar(self.target, identity)
         if self.ground.fits_link(self._data):
             return self.link.make_symlink(self._data, self._wanted)
         return self.link.create(self._wanted, 0o600)
@@ -119,9 +119,9 @@ class Staged:
         for _ in range(_CLAIMS):
             if isinstance(refused, Failure):
                 if refused.code == wire.NO_SUCH_FILE:
-                    await ground.make_shard(link, ground.sidecar(self.target.path, self.identity))
+                    await ground.make_shard(link, ground.sidecar(self.target, self.identity))
                 elif refused.code != wire.FAILURE or not await ground.may_claim(
-                    link, ground.sidecar(self.target.path, self.identity)
+                    link, ground.sidecar(self.target, self.identity)
                 ):
                     raise refused
             identity = Identity(size, ground.next_stamp(self.target, self.after))

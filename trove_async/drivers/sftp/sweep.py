@@ -78,7 +78,7 @@ async def _is_used(ground: Ground, link: Link, path: bytes) -> bool:
     fields = unseal(data)
     target = PathTarget(str(fields["b"]), str(fields["o"]))
     identity = Identity(int(fields["s"]), int(fields["t"]))
-    if ground.sidecar(target.path, identity) != path:
+    if ground.sidecar(target, identity) != path:
         return True  # not one of ours
     there = await link.stat(ground.path(target))
     return there is not None and identity_of(there) == identity

@@ -30,7 +30,7 @@ async def set_tags(ground: Ground, link: Link, target: PathTarget, tags: Mapping
         info = foreign_info(target.key, identity)
         record = Record(info.content_type, {})
     record = record._replace(tags=dict(tags))
-    sidecar = ground.sidecar(target.path, identity)
+    sidecar = ground.sidecar(target, identity)
     name = ground.new_name()
     try:
         await ground.write_record(link, name, record.encode(target, identity))
