@@ -263,6 +263,8 @@ def as_body(source: object, chunk_size: int) -> Body:
         pass
     else:
         return _of_view(view, chunk_size)
+    if isinstance(source, Body):  # one of ours, looked at already
+        return source
     if isinstance(source, Iterable):
         replayable = isinstance(source, list | tuple)
         return Body(lambda: _of_iterable(source), replayable=replayable, is_taken=not replayable)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from trove_async._backend import Backend
+from trove_async._catalogs import Remembering
 from trove_async._copy import Copies
 from trove_async._get import Reads
 from trove_async._put import Writes
@@ -21,6 +23,9 @@ from trove_async.errors import BackendNotFoundError, DriverClosedError, WrongLoo
 from trove_async.middleware.base import Interceptor, Middleware, Registration
 from trove_async.middleware.pipeline import Pipeline
 from trove_async.stream.pool import Pool
+
+if TYPE_CHECKING:
+    from trove_async.catalog import Catalog
 
 __all__ = ["Core"]
 
@@ -49,6 +54,7 @@ class Core:
         chunk_size: int,
         retry: RetryPolicy,
         timeouts: Timeouts,
+        catalog: str | Catalog | None = None,
     ) -> None:
         if not isinstance(driver, Driver):
             raise TypeError(f"not a driver: {type(driver).__name__}")
@@ -57,6 +63,7 @@ class Core:
         if checksum is not None:
             new_hasher(checksum)
         self.chunk_size = chunk_size
+        self.checksum = checksum
         self.retry = retry
         self.timeouts = timeouts
         self.backends: dict[str, Backend] = {DEFAULT: Backend(DEFAULT, driver)}
@@ -76,6 +83,12 @@ class Core:
         self.reads = Reads(self.pipeline, retry, timeouts)
         self.writes = Writes(self.pipeline, checksum, retry, timeouts)
         self.copies = Copies(self.pipeline, self.reads, self.writes, timeouts)
+        self.remembering = Remembering(catalog, driver)
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        """Called first when the store closes, the last one first."""
+        self.working: dict[str, Any] = {}
+        """Upload sessions that this store works on, by id."""
+        self.is_tidying = False
         self.pools: dict[str, Pool] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
@@ -117,6 +130,8 @@ class Core:
             pool.shut()
             if pool.active_count:
                 await settle(asyncio.ensure_future(pool.aclose(drain=False)))
+        while self.closers:
+            await settle(asyncio.ensure_future(self.closers.pop()()))
         self.loop = None
         self.reads.layouts.clear()
         await self._close(self.distinct(), None)
@@ -126,6 +141,11 @@ class Core:
 
         async def every() -> None:
             first: Exception | None = None
+            if error is None:
+                try:
+                    await self.remembering.close()
+                except Exception as exc:  # the drivers are closed all the same
+                    first = exc
             for backend in reversed(backends):
                 try:
                     await backend.driver.close()

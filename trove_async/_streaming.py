@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
+from trove_async._files import Files
 from trove_async._names import check_key
 from trove_async._opening import Opening
-from trove_async._services import Services
 from trove_async.checksum import parse_digest
 from trove_async.driver.base import Chunks
 from trove_async.errors import (
@@ -54,7 +54,7 @@ _GET: Final = ("range", "if_match", "raw", "resumable")
 """A download is always resumable: it can be sought, and broken bodies are gone on with."""
 
 
-class Streaming(Services):
+class Streaming(Files):
     def stream(
         self,
         bucket: str | None,

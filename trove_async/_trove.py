@@ -10,7 +10,7 @@ import builtins
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from trove_async._backend import Backend
 from trove_async._bucket import Bucket
@@ -40,6 +40,9 @@ from trove_async.model import (
     MiB,
 )
 
+if TYPE_CHECKING:
+    from trove_async.catalog import Catalog
+
 __all__ = ["Trove", "open"]
 
 R = TypeVar("R")
@@ -63,10 +66,14 @@ def open(
     pools: Mapping[str, PoolConfig] | None = None,
     retry: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
+    catalog: str | Catalog | None = None,
 ) -> Opening[Trove]:
     """A store over a DSN, a ``trove.toml`` or a driver. Await it, or enter it and have it closed.
 
-    A DSN's bucket is the default bucket unless ``default_bucket`` is given.
+    A DSN's bucket is the default bucket unless ``default_bucket`` is given. ``catalog``: where
+    upload sessions are remembered, ``"sqlite:///path"``, ``"postgresql://..."`` or
+    ``"memory://"``; None: a file in the private folder of a local store, the memory of one in
+    memory, and elsewhere InvalidConfigError once a session is used.
     """
 
     async def start() -> Trove:
@@ -98,6 +105,7 @@ def open(
             pools={**declared, **(pools or {})},
             retry=retry,
             timeouts=timeouts,
+            catalog=catalog,
         )
         await store.aopen()
         return store
@@ -127,6 +135,7 @@ class Trove(Streaming):
         pools: Mapping[str, PoolConfig] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
+        catalog: str | Catalog | None = None,
     ) -> None:
         self._core = Core(
             driver,
@@ -138,6 +147,7 @@ class Trove(Streaming):
             chunk_size=chunk_size,
             retry=retry if retry is not None else RetryPolicy(),
             timeouts=timeouts if timeouts is not None else Timeouts(),
+            catalog=catalog,
         )
         self._core.pools.update(make_pools(self, pool or PoolConfig(), pools or {}))
         self._pinned: Backend | None = None

@@ -97,7 +97,7 @@ class MemoryCatalog:
         if record is not None and record.owner == owner:
             self._sessions[id] = replace(record, owner=None, leased_until=None)
 
-    async def begin(self, id: str, owner: str, message: Message) -> None:
+    async def begin(self, id: str, owner: str, message: Message | None) -> None:
         record = self._owned(id, owner)
         self._sessions[id] = replace(
             record, message=message, generation=record.generation + 1, parts=()

@@ -175,10 +175,12 @@ class SQLCatalog:
 
     # -- progress ----------------------------------------------------------------------------
 
-    async def begin(self, id: str, owner: str, message: Message) -> None:
-        fields = asdict(message)
-        fields["header"] = None if message.header is None else message.header.hex()
-        text = json.dumps(fields)
+    async def begin(self, id: str, owner: str, message: Message | None) -> None:
+        text = None
+        if message is not None:
+            fields = asdict(message)
+            fields["header"] = None if message.header is None else message.header.hex()
+            text = json.dumps(fields)
 
         async def work(connection: AsyncConnection) -> None:
             await _as_owner(

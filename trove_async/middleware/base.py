@@ -146,6 +146,10 @@ class Sealer(Protocol):
         """Every part but the last has a multiple of this many inner bytes."""
         ...
 
+    def sealed_size(self, size: int, start: int, *, is_last: bool) -> int:
+        """Bytes that `seal` gives for ``size`` inner ones."""
+        ...
+
     def seal(self, data: Bytes, start: int, *, is_last: bool) -> Chunks:
         """The stored bytes of the inner bytes from ``start`` on; the header comes first where
         ``start`` is 0. The same arguments give the same bytes; who calls takes care that one

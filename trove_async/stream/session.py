@@ -55,8 +55,6 @@ class Message:
     """In the object's metadata: by it a completion knows its own success."""
     header: bytes | None = None
     """Of the encryption; it holds the data key only wrapped."""
-    options: int = 0
-    """Sum of what the metadata was made of: another one means another message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,8 @@ class PartRecord:
 
     number: int
     digest: str
-    """Of the inner bytes, and whether they are the last ones."""
+    """Of the inner bytes, and whether they are the last ones; empty where they are the user's
+    own, whose prefix `source_digest` proves."""
     size: int
     """Inner bytes."""
     etag: str | None = None
@@ -98,6 +97,11 @@ class SessionCatalog(Protocol):
     A method that has returned is durable. Those that take an ``owner`` raise ConflictError
     when that owner has lost the session meanwhile, and then have changed nothing."""
 
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """What time it is, by which sessions and leases end."""
+        ...
+
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def create(self, record: SessionRecord) -> None: ...
@@ -129,8 +133,9 @@ class SessionCatalog(Protocol):
         """Does nothing where ``owner`` has it no more."""
         ...
 
-    async def begin(self, id: str, owner: str, message: Message) -> None:
-        """Another generation: the parts of the one before are forgotten."""
+    async def begin(self, id: str, owner: str, message: Message | None) -> None:
+        """Another generation, None: one that is not begun yet. The parts of the one before are
+        forgotten."""
         ...
 
     async def keep_part(self, id: str, owner: str, part: PartRecord) -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from trove_async._threads import cpu_pool, settle
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.middleware.encrypt.frames import FrameReader, FrameWriter, seal_final
+from trove_async.middleware.encrypt.message import FRAME_OVERHEAD, message_size
 
 __all__ = ["Sealed", "SealedParts", "opened", "stepped"]
 
@@ -116,6 +117,12 @@ class SealedParts:
         self.grain = frame_size
         self._cipher = cipher
         self._id = message_id
+
+    def sealed_size(self, size: int, start: int, *, is_last: bool) -> int:
+        head = len(self.header) if start == 0 else 0
+        if is_last:
+            return message_size(size, head, self.grain)
+        return head + size // self.grain * (self.grain + FRAME_OVERHEAD)
 
     def seal(self, data: Bytes, start: int, *, is_last: bool) -> AsyncGenerator[Bytes, None]:
         size = self.grain

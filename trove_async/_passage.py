@@ -1,0 +1,393 @@
+"""One pass of a source through the layers to a backend, part by part, with a memory.
+
+What a message has sealed is never sealed differently: the digest of a part's inner bytes is
+durable before its first frame is sealed, and a part is sealed again under that message only if
+the re-made bytes have that digest. Else the pass is over, and another begins another message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from trove_async._backend import Backend
+from trove_async._chunks import Bytes, Digest, chunks_of
+from trove_async._core import Core
+from trove_async._multipart import (
+    Diverged,
+    finish,
+    give_up,
+    part_length,
+    part_size_for,
+    retried,
+)
+from trove_async._proof import Proven
+from trove_async._record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
+from trove_async._seam import Idle, Pulled, bounded
+from trove_async._supply import Supply
+from trove_async._threads import settle
+from trove_async.checksum import parse_digest
+from trove_async.driver.base import Chunks
+from trove_async.driver.options import PutOptions
+from trove_async.errors import CorruptMetadataError, UploadNotFoundError
+from trove_async.middleware.base import Context, Continuable, Sealer
+from trove_async.middleware.pipeline import Chain, Entry
+from trove_async.model import MiB, ObjectInfo, PartInfo
+from trove_async.stream.session import Message, PartRecord, Plan, SessionCatalog, SessionRecord
+
+__all__ = ["Passage", "begun", "early"]
+
+_NETWORKED: Final = 4
+"""Parts on their way at once, where the backend is far enough to have a least part size."""
+_PIECE: Final = MiB
+
+
+class Passage:
+    def __init__(
+        self,
+        core: Core,
+        backend: Backend,
+        catalog: SessionCatalog,
+        record: SessionRecord,
+        owner: str,
+        *,
+        acknowledged: Callable[[PartRecord], None],
+        began: Callable[[Message], None],
+    ) -> None:
+        """``acknowledged`` is told of every part that is durable, also those of before, and
+        ``began`` when another message takes their place."""
+        self._core = core
+        self._backend = backend
+        self._multipart = backend.need(backend.multipart, "uploads in parts")
+        self._catalog = catalog
+        self._owner = owner
+        self._plan = record.plan
+        self._id = record.id
+        self._message = record.message
+        self._known = {part.number: part for part in record.parts}
+        self._done: dict[int, PartRecord] = {}
+        self._acknowledged = acknowledged
+        self._began = began
+        self._digest = Digest(core.checksum)
+        self._sealer: Sealer | None = None
+
+    async def run(self, source: Chunks, *, skip: int = 0) -> ObjectInfo:
+        """Takes the source to its end and completes the upload. The source is closed.
+
+        ``skip``: logical bytes that are acknowledged and not given again; only where nothing
+        stands between the user and the backend."""
+        chain = Chain(source)
+        try:
+            context, supply = await self._opened(chain, skip)
+            await self._send_all(supply, skip)
+        except BaseException as exc:
+            await chain.abandon(exc)
+            raise
+        await chain.aclose()
+        return await self._complete(context)
+
+    # -- the layers ----------------------------------------------------------------------------
+
+    async def _opened(self, chain: Chain, skip: int) -> tuple[Context, Supply]:
+        plan = self._plan
+        context = Context("put", plan.bucket, plan.key, plan.content_type, plan.metadata, plan.size)
+        context.stored_size = plan.size
+        expected = None if plan.checksum is None else parse_digest(plan.checksum)
+        if skip:
+            self._digest = Digest(None)
+            self._digest.count = skip
+        context.digest = self._digest
+        digests = [self._digest]
+        if expected is not None and expected[0] != self._digest.algorithm:
+            digests.append(Digest(expected[0]))
+        marks = () if skip else [(p.source, p.source_digest) for p in self._known.values()]
+        self._proven = Proven(chain.top, [mark for mark in marks if mark[1]])
+        chain.push(self._proven)
+        entries = self._core.pipeline.for_write(context)
+        last = _continuable(entries)
+        outer = entries if last is None else entries[:-1]
+        inner = await self._core.pipeline.write(chain, outer, context, digests, expected)
+        self._is_own = not entries
+        if last is not None:
+            self._sealer = await self._sealing(last, context)
+        message = self._message
+        if message is None or (message.encodings, dict(message.hints)) != (
+            tuple(context.applied),
+            context.hints,
+        ):
+            await self._begin(context)
+        return context, Supply(inner)
+
+    async def _sealing(self, entry: Entry, context: Context) -> Sealer:
+        layer = entry.middleware
+        assert isinstance(layer, Continuable)
+        header = None if self._message is None else self._message.header
+        sealer = None
+        if header is not None:
+            try:
+                sealer = await layer.continued(header, context)
+            except CorruptMetadataError:
+                self._message = None
+        if sealer is None:
+            self._message = None
+            sealer = await layer.begin(context)
+        context.applied.append(layer.encoding)
+        return sealer
+
+    async def _begin(self, context: Context) -> None:
+        """A new message; the upload of the one before is given up."""
+        before, plan = self._message, self._plan
+        self._message = await begun(
+            self._core,
+            self._backend,
+            self._catalog,
+            self._id,
+            self._owner,
+            plan,
+            context,
+            self._sealer,
+        )
+        self._known.clear()
+        self._began(self._message)
+        if before is not None:
+            await give_up(
+                self._backend, plan.bucket, plan.key, before.upload_id, self._core.timeouts
+            )
+
+    # -- the parts -----------------------------------------------------------------------------
+
+    async def _send_all(self, supply: Supply, skip: int) -> None:
+        message = self._message
+        assert message is not None
+        backend = self._backend
+        number, start = 1, 0
+        while start < skip:
+            part = self._known[number]
+            self._keep(part)
+            number, start = number + 1, start + part.size
+        width = self._width()
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                length = part_length(backend, message.part_size, number)
+                await supply.fill(length)
+                is_last = supply.held <= length
+                pieces = await supply.take(length)
+                if not pieces and number > 1:
+                    break  # only a source that is all there already ends so
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                del pieces
+                part = await self._fixed(number, data, is_last)
+                if part.etag is None:
+                    while len(tasks) >= width:
+                        await _first(tasks)
+                    tasks.add(asyncio.create_task(self._send(part, data, start, is_last)))
+                else:
+                    self._keep(part)
+                number, start = number + 1, start + len(data)
+                del data
+                if is_last:
+                    break
+            while tasks:
+                await _first(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await settle(asyncio.ensure_future(asyncio.wait(tasks)))
+                for task in tasks:
+                    if not task.cancelled():
+                        task.exception()  # retrieved: the first one is raised already
+
+    def _width(self) -> int:
+        features = self._backend.features
+        if features.parts_in_order:
+            return 1
+        return self._plan.concurrency or (1 if features.min_part_size is None else _NETWORKED)
+
+    async def _fixed(self, number: int, data: Bytes, is_last: bool) -> PartRecord:
+        """What is known of this part, if it is this one; else what is to be known of it.
+        Diverged where the message has fixed other bytes."""
+        text = ""
+        if not self._is_own:
+            digest = Digest("blake3")
+            await digest.feed(data)
+            text = f"{digest.text}{';last' if is_last else ''}"
+        known = self._known.get(number)
+        if known is not None:
+            if known.digest == text and known.size == len(data):
+                return known
+            if known.etag is not None or self._sealer is not None:
+                raise Diverged(f"part {number} is not what it was")
+        source, source_digest = self._proven.mark
+        return PartRecord(number, text, len(data), None, 0, source, source_digest)
+
+    async def _send(self, part: PartRecord, data: Bytes, start: int, is_last: bool) -> None:
+        sealer, size = self._sealer, len(data)
+        if sealer is not None:
+            size = sealer.sealed_size(size, start, is_last=is_last)
+            if part.number not in self._known:
+                await self._catalog.keep_part(self._id, self._owner, part)
+
+        def body() -> Chunks:
+            if sealer is not None:
+                return sealer.seal(data, start, is_last=is_last)
+            return chunks_of(data if isinstance(data, bytes) else memoryview(data), _PIECE)
+
+        sent = await self._upload(part.number, body, size)
+        part = replace(part, etag=sent.etag, stored_size=sent.size)
+        await self._catalog.keep_part(self._id, self._owner, part)
+        self._keep(part)
+
+    def _keep(self, part: PartRecord) -> None:
+        self._done[part.number] = part
+        self._acknowledged(part)
+
+    async def _upload(self, number: int, body: Callable[[], Chunks], size: int) -> PartInfo:
+        assert self._message is not None
+        plan, upload_id = self._plan, self._message.upload_id
+
+        async def once() -> PartInfo:
+            async with aclosing(body()) as chunks:
+                limit = self._core.timeouts.read
+                if limit is None:
+                    return await self._multipart.upload_part(
+                        plan.bucket, plan.key, upload_id, number, chunks, size
+                    )
+                idle = Idle(limit)
+                pulled = Pulled(chunks, idle)
+                return await bounded(
+                    self._multipart.upload_part(
+                        plan.bucket, plan.key, upload_id, number, pulled, size
+                    ),
+                    idle,
+                )
+
+        try:
+            return await retried(self._core.retry, once)
+        except UploadNotFoundError as exc:
+            raise Diverged("the backend has forgotten the upload") from exc
+
+    # -- the end -------------------------------------------------------------------------------
+
+    async def _complete(self, context: Context) -> ObjectInfo:
+        message = self._message
+        assert message is not None
+        plan, digest = self._plan, self._digest
+
+        def late() -> Mapping[str, str]:
+            known = {LENGTH: str(digest.count)}
+            if digest.text is not None:
+                known[DIGEST] = digest.text
+            for more in context.late:
+                known.update(more())
+            return known
+
+        done = [self._done[number] for number in sorted(self._done)]
+        parts = [PartInfo(p.number, p.etag or "", p.stored_size) for p in done]
+        options = PutOptions(
+            plan.content_type,
+            early(plan, context, message.token),
+            sum(part.size for part in parts),
+            late,
+            plan.tags,
+            plan.storage_class,
+            plan.if_match,
+            plan.if_none_match,
+        )
+        info = await finish(
+            self._backend,
+            plan.bucket,
+            plan.key,
+            message.upload_id,
+            message.token,
+            parts,
+            options,
+            self._core.retry,
+            self._core.timeouts,
+        )
+        return ObjectInfo(
+            plan.key,
+            digest.count,
+            info.stored_size,
+            info.content_type,
+            info.etag,
+            info.last_modified,
+            dict(plan.metadata),
+            digest.text,
+            info.version_id,
+            info.storage_class,
+            tuple(context.applied),
+        )
+
+
+def early(plan: Plan, context: Context, token: str) -> dict[str, str]:
+    """What of an object's metadata is known before its body."""
+    metadata = dict(plan.metadata)
+    metadata[FORMAT] = write_format(context.applied, context.hints)
+    if context.size is not None:
+        metadata[LENGTH] = str(context.size)
+    metadata[TOKEN] = token
+    return metadata
+
+
+async def begun(
+    core: Core,
+    backend: Backend,
+    catalog: SessionCatalog,
+    id: str,
+    owner: str,
+    plan: Plan,
+    context: Context,
+    sealer: Sealer | None,
+) -> Message:
+    """Another message of a session, durable, and the backend's upload for it."""
+    multipart = backend.need(backend.multipart, "uploads in parts")
+    token = os.urandom(8).hex()
+    options = PutOptions(
+        plan.content_type,
+        early(plan, context, token),
+        context.stored_size,
+        tags=plan.tags,
+        storage_class=plan.storage_class,
+        part_size=plan.part_size,
+        concurrency=plan.concurrency,
+    )
+
+    async def once() -> str:
+        request = multipart.initiate_multipart(plan.bucket, plan.key, options)
+        return await backend.limited(request, core.timeouts)
+
+    upload_id = await retried(core.retry, once)
+    length = part_size_for(backend, plan.part_size, core.chunk_size, plan.size)
+    if sealer is not None:
+        length = -(-length // sealer.grain) * sealer.grain
+    message = Message(
+        upload_id,
+        tuple(context.applied),
+        dict(context.hints),
+        length,
+        token,
+        None if sealer is None else sealer.header,
+    )
+    await catalog.begin(id, owner, message)
+    return message
+
+
+def _continuable(entries: list[Entry]) -> Entry | None:
+    """The last transform, where its work can go on in another process."""
+    if entries and isinstance(entries[-1].middleware, Continuable):
+        return entries[-1]
+    return None
+
+
+async def _first(tasks: set[asyncio.Task[None]]) -> None:
+    """Waits for one of them, and takes it out; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks -= done
+    for task in done:
+        task.result()
