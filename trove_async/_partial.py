@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from trove_async._chunks import Bytes, Digest
 from trove_async._threads import io_pool, settle
 from trove_async.driver.records import seal, unseal
-from trove_async.errors import ConflictError, CorruptMetadataError
+from trove_async.errors import ConflictError, CorruptMetadataError, InvalidInputError
 
 try:
     import fcntl
@@ -57,8 +57,8 @@ class Partial:
     async def open(self) -> Digest:
         """Finds what an earlier one has kept, else begins; gives the digest of what is there.
         ConflictError while another process writes it; OSError."""
-        if os.path.isdir(self._final):
-            raise IsADirectoryError(21, "is a directory", self._final)
+        if os.path.lexists(self._final) and not os.path.isfile(self._final):
+            raise InvalidInputError("only a file can be downloaded to")
         return await self._run(self._open)
 
     def _open(self) -> Digest:

@@ -503,6 +503,16 @@ class UploadSession:
         """Publishes the object. Once it has, it gives the same answer again."""
         if self._info is not None:
             return self._info
+
+        async def work(bucket: str, key: str, options: None) -> ObjectInfo:
+            return await self._completed()
+
+        info: ObjectInfo = await self._core.seam.run(
+            "complete_upload", self.bucket, self.key, None, work, replayable=False
+        )
+        return info
+
+    async def _completed(self) -> ObjectInfo:
         await self.hold()
         self._busy += 1
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +24,7 @@ from trove_async import (
     PresignedRequest,
     PutOptions,
     RetryPolicy,
+    StreamDirection,
     Trove,
     UnavailableError,
 )
@@ -84,6 +86,16 @@ async def restored(store: Trove) -> None:
     await store.restore("box", "k", version.version_id)
 
 
+async def streamed(store: Trove) -> None:
+    async with store.stream("box", "n", StreamDirection.UPLOAD) as stream:
+        await stream.write(b"x")
+
+
+async def downloaded(store: Trove) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        await store.download("box", "k", f"{folder}/file")
+
+
 RULE = LifecycleRule("r", expiration_days=9)
 VERBS: dict[str, tuple[set[str], Callable[[Trove], Awaitable[object]]]] = {
     "put": ({"put"}, lambda s: s.put("box", "n", b"x")),
@@ -113,6 +125,9 @@ VERBS: dict[str, tuple[set[str], Callable[[Trove], Awaitable[object]]]] = {
     "presign_get": ({"presign_get"}, lambda s: s.presign_get("box", "k")),
     "presign_put": ({"presign_put"}, lambda s: s.presign_put("box", "k")),
     "watch": ({"watch"}, watched),
+    "stream": ({"put"}, streamed),
+    "upload": ({"put"}, lambda s: s.upload("box", "n", __file__)),
+    "download": ({"get"}, downloaded),
     "ping": ({"ping"}, lambda s: s.ping()),
 }
 # What touches no backend, or hands out what does.
@@ -122,9 +137,12 @@ OUTSIDE = {
     "backend",
     "bucket",
     "driver",
+    "pool",
+    "pools",
     "use",
     "remove",
     "registrations",
+    "uploads",
 }
 
 
