@@ -32,6 +32,9 @@ DRIVERS = {  # name -> factory, and the stacks it is run with
     "s3-moto-versioned": ("tests.conformance.s3_drivers:moto_versioned", ("bare",)),
     "s3-moto-sdk": ("tests.conformance.s3_drivers:moto_sdk", ("bare",)),
     "s3-rclone": ("tests.conformance.s3_drivers:rclone", REMOTE),
+    "gcs": ("tests.conformance.gcs_drivers:gcs", REMOTE),
+    "gcs-versioned": ("tests.conformance.gcs_drivers:gcs_versioned", ("bare",)),
+    "gcs-json": ("tests.conformance.gcs_drivers:gcs_json", ("bare",)),
 }
 
 

@@ -147,11 +147,9 @@ def info_of(resource: Mapping[str, Any], key: str | None = None) -> ObjectInfo:
     )
 
 
-def info_of_headers(
-    key: str, headers: Mapping[str, str], size: int
-) -> tuple[ObjectInfo, str | None, bool]:
-    """(info, its checksum as the server writes it, whether the headers give its metadata as it
-    is); ``size`` is that of the whole object."""
+def info_of_headers(key: str, headers: Mapping[str, str], size: int) -> tuple[ObjectInfo, bool]:
+    """(info, whether the headers give its metadata as it is); ``size`` is that of the whole
+    object."""
     metadata: dict[str, str] = {}
     is_exact = True
     hashes = ""
@@ -168,7 +166,6 @@ def info_of_headers(
             hashes += "," + value
     generation = str(_number(headers.get("x-goog-generation")))
     found = _HASH.search(hashes)
-    crc = None if found is None else found[1]
     info = ObjectInfo(
         key,
         size,
@@ -177,9 +174,9 @@ def info_of_headers(
         generation,
         time_of(headers.get("last-modified")),
         metadata,
-        _checksum(crc),
+        None if found is None else _checksum(found[1]),
         generation,
         headers.get("x-goog-storage-class"),
         None,
     )
-    return info, crc, is_exact
+    return info, is_exact

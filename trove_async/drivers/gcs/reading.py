@@ -17,7 +17,6 @@ from trove_async.driver.conditions import check_read
 from trove_async.drivers.gcs.base import GCSBase, Opened, generation_of
 from trove_async.drivers.gcs.info import (
     FIELDS,
-    base64_crc,
     check_key,
     info_of,
     info_of_headers,
@@ -61,14 +60,45 @@ class Reads(GCSBase):
         opened = self._now()
         check_key(bucket, key)
         wanted = options.range
+        if wanted is not None:
+            if wanted.start == 0 and wanted.stop is None:
+                wanted = None
+            elif wanted.stop is not None and wanted.stop <= wanted.start:
+                return await self._empty(bucket, key, options, wanted)
+        match = None
+        if options.if_match is not None and options.if_match != "*":
+            match = generation_of(options.if_match)
+            if match is None:
+                raise PreconditionFailedError("no object has such an etag", bucket=bucket, key=key)
+        version = None
+        if options.version_id is not None:
+            version = version_of(bucket, key, options.version_id)
+        # The XML API has no condition on generations that answers 304.
+        if self.config.xml_reads and options.if_none_match is None:
+            return await self._by_xml(opened, bucket, key, options, wanted, match, version)
+        return await self._by_json(opened, bucket, key, options, wanted, match, version)
+
+    async def _by_xml(
+        self,
+        opened: Opened,
+        bucket: str,
+        key: str,
+        options: GetOptions,
+        wanted: ByteRange | None,
+        match: str | None,
+        version: str | None,
+    ) -> RawObject:
+        """One request; a second one when headers do not give the metadata as it is."""
         headers = {"accept-encoding": "gzip"}  # else GCS would unpack what is stored packed
-        if wanted is None or (wanted.start == 0 and wanted.stop is None):
-            wanted = None
-        elif wanted.stop is not None and wanted.stop <= wanted.start:
-            return await self._empty(bucket, key, options, wanted)
-        else:
+        if wanted is not None:
             headers["range"] = _range_header(wanted)
-        target, is_xml = self._target(bucket, key, options, headers)
+        if match is not None:
+            headers["x-goog-if-generation-match"] = match
+        if options.if_modified_since is not None:
+            headers["if-modified-since"] = format_datetime(options.if_modified_since, usegmt=True)
+        target = xml_path(bucket, key)
+        if version is not None:
+            target += f"?generation={version}"
         try:
             response = await opened.client.open("GET", target, bucket, key, headers=headers)
         except InvalidRangeError:
@@ -76,52 +106,67 @@ class Reads(GCSBase):
                 raise
             return await self._empty(bucket, key, options, wanted)
         except ObjectNotFoundError as exc:
-            raise await self._missing(exc, bucket, key, options.version_id) from exc.__cause__
+            raise await self._missing(exc, bucket, key, version) from exc.__cause__
         stream = Download(opened.client, response, bucket, key)
         try:
-            start, stop, size = _bounds(response)
-            info, crc, is_exact = info_of_headers(key, response.headers, size)
-            if not (is_xml and is_exact):
+            span = _bounds(response)
+            info, is_exact = info_of_headers(key, response.headers, span[2])
+            if not is_exact:
                 info = await self._described(opened, bucket, key, info)
             check_read(options, info)
-            first, last = (0, size) if wanted is None else wanted.resolve(size)
-            if not start <= first <= last <= stop:
-                raise BackendError("another range than was asked for", bucket=bucket, key=key)
+            return _raw(stream, info, wanted, span, bucket)
         except BaseException:
             await stream.aclose()
             raise
-        expected = crc if (first, last) == (0, size) else None
-        body = _Body(stream, first - start, last - first, expected, bucket, key)
-        return RawObject(info, body, first, last)
 
-    def _target(
-        self, bucket: str, key: str, options: GetOptions, headers: dict[str, str]
-    ) -> tuple[str, bool]:
-        """Where to ask; True for the XML API, which has no condition that answers 304 but one
-        on time."""
-        query: dict[str, str] = {}
-        if options.version_id is not None:
-            query["generation"] = version_of(bucket, key, options.version_id)
-        match = None
-        if options.if_match is not None and options.if_match != "*":
-            match = generation_of(options.if_match)
-            if match is None:
-                raise PreconditionFailedError("no object has such an etag", bucket=bucket, key=key)
-        if self.config.xml_reads and options.if_none_match is None:
-            if match is not None:
-                headers["x-goog-if-generation-match"] = match
-            if options.if_modified_since is not None:
-                headers["if-modified-since"] = format_datetime(
-                    options.if_modified_since, usegmt=True
-                )
-            path = xml_path(bucket, key)
-            return (f"{path}?{urlencode(query)}" if query else path), True
-        if match is not None:
-            query["ifGenerationMatch"] = match
-        known = generation_of(options.if_none_match or "")
-        if known is not None:
-            query["ifGenerationNotMatch"] = known
-        return f"{json_path(bucket, key)}?alt=media&{urlencode(query)}", False
+    async def _by_json(
+        self,
+        opened: Opened,
+        bucket: str,
+        key: str,
+        options: GetOptions,
+        wanted: ByteRange | None,
+        match: str | None,
+        version: str | None,
+    ) -> RawObject:
+        """Looks, then reads what it saw."""
+        asked = {
+            "fields": FIELDS,
+            "generation": version,
+            "ifGenerationMatch": match,
+            "ifGenerationNotMatch": generation_of(options.if_none_match or ""),
+        }
+        query = {name: value for name, value in asked.items() if value is not None}
+        path = json_path(bucket, key)
+        try:
+            found = await opened.client.json("GET", f"{path}?{urlencode(query)}", bucket, key)
+        except ObjectNotFoundError as exc:
+            raise await self._missing(exc, bucket, key, version) from exc.__cause__
+        info = info_of(found, key)
+        check_read(options, info)
+        headers = {"accept-encoding": "gzip"}
+        if wanted is not None:
+            start, stop = wanted.resolve(info.size)
+            if start == stop:
+                return RawObject(info, OneChunk(b""), start, stop)
+            headers["range"] = f"bytes={start}-{stop - 1}"
+        target = f"{path}?alt=media&generation={info.etag}"
+        try:
+            response = await opened.client.open("GET", target, bucket, key, headers=headers)
+        except ObjectNotFoundError as exc:
+            raise _replaced(bucket, key) from exc
+        stream = Download(opened.client, response, bucket, key)
+        try:
+            span = _bounds(response)
+            # The emulator names no generation and serves the latest; a size it can have.
+            if span[2] != info.size or info.etag != response.headers.get(
+                "x-goog-generation", info.etag
+            ):
+                raise _replaced(bucket, key)
+            return _raw(stream, info, wanted, span, bucket)
+        except BaseException:
+            await stream.aclose()
+            raise
 
     async def _described(
         self, opened: Opened, bucket: str, key: str, info: ObjectInfo
@@ -131,9 +176,7 @@ class Reads(GCSBase):
         try:
             return info_of(await opened.client.json("GET", target, bucket, key), key)
         except ObjectNotFoundError as exc:
-            raise ObjectChangedError(
-                "the object was replaced while it was opened", bucket=bucket, key=key
-            ) from exc
+            raise _replaced(bucket, key) from exc
 
     async def _empty(
         self, bucket: str, key: str, options: GetOptions, wanted: ByteRange
@@ -178,6 +221,27 @@ class Reads(GCSBase):
         except TroveError:
             return True  # not to be known: the answer stays what it was
         return True
+
+
+def _replaced(bucket: str, key: str) -> ObjectChangedError:
+    return ObjectChangedError("the object was replaced while it was opened", bucket=bucket, key=key)
+
+
+def _raw(
+    stream: Download,
+    info: ObjectInfo,
+    wanted: ByteRange | None,
+    span: tuple[int, int, int],
+    bucket: str,
+) -> RawObject:
+    """What was asked for, of the bytes ``span`` that come."""
+    start, stop, size = span
+    first, last = (0, size) if wanted is None else wanted.resolve(size)
+    if not start <= first <= last <= stop:
+        raise BackendError("another range than was asked for", bucket=bucket, key=info.key)
+    expected = info.checksum if (first, last) == (0, size) else None
+    body = _Body(stream, first - start, last - first, expected, bucket, info.key)
+    return RawObject(info, body, first, last)
 
 
 def _range_header(wanted: ByteRange) -> str:
@@ -250,7 +314,7 @@ class _Body:
             self._left -= len(chunk)
             if self._expected is not None:
                 self._crc = google_crc32c.extend(self._crc, chunk)
-                if not self._left and base64_crc(self._crc) != self._expected:
+                if not self._left and f"crc32c:{self._crc:08x}" != self._expected:
                     await self._stream.aclose()
                     raise ChecksumMismatchError(
                         "the body is not what the server's checksum says",
