@@ -147,6 +147,37 @@ def test_secrets_are_never_shown() -> None:
         S3Config(key="only")
 
 
+@pytest.mark.parametrize(
+    ("region", "bucket", "settings", "url"),
+    [
+        ("us-east-1", "bkt", {}, "https://bkt.s3.us-east-1.amazonaws.com/a%20b"),
+        ("eu-west-1", "bkt", {}, "https://bkt.s3.eu-west-1.amazonaws.com/a%20b"),
+        ("cn-north-1", "bkt", {}, "https://bkt.s3.cn-north-1.amazonaws.com.cn/a%20b"),
+        ("eu-west-1", "b.kt", {}, "https://s3.eu-west-1.amazonaws.com/b.kt/a%20b"),
+        ("eu-west-1", "bkt", {"path_style": True}, "https://s3.eu-west-1.amazonaws.com/bkt/a%20b"),
+        (
+            "eu-west-1",
+            "bkt",
+            {"accelerated": True},
+            "https://bkt.s3-accelerate.amazonaws.com/a%20b",
+        ),
+    ],
+)
+async def test_aws_is_found_where_it_is(
+    region: str, bucket: str, settings: dict[str, bool], url: str
+) -> None:
+    config = S3Config(key="k", secret="s", region=region, **settings)  # type: ignore[arg-type]
+    driver = S3Driver(config)
+    await driver.open()
+    try:
+        signed = await driver.presign_get(bucket, "a b", 60, {})
+        assert signed.url.partition("?")[0] == url
+        elsewhere = driver._address(driver._now().connection, "ap-south-1").of("bkt", "k")
+        assert "ap-south-1" in elsewhere.origin or config.accelerated
+    finally:
+        await driver.close()
+
+
 # -- servers --------------------------------------------------------------------------------
 
 

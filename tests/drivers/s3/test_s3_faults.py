@@ -109,7 +109,7 @@ MATRIX = [
 ]
 
 
-@pytest.mark.parametrize(("operation", "name", "at"), MATRIX[::17], ids=str)
+@pytest.mark.parametrize(("operation", "name", "at"), MATRIX[::41], ids=str)
 async def test_a_sample_of_all_faults(
     moto: Server, operation: str, name: str, at: int | float
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.servers.s3 import Server
 
 SIZE = 200
@@ -44,6 +46,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_two_hundred_mebibytes_of_unknown_length(rclone: Server) -> None:
     code = _WORK.format(size=SIZE, dsn=rclone.dsn())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)

@@ -230,9 +230,14 @@ class S3Base:
                 vars(self)[method] = None
 
     def _address(self, connection: Connection, region: str) -> Address:
-        endpoint = connection.endpoint.replace(connection.region, region)
-        if self.config.endpoint is None and self.config.accelerated:
-            endpoint = "https://s3-accelerate.amazonaws.com"
+        endpoint = connection.endpoint
+        if self.config.endpoint is None:
+            if self.config.accelerated:
+                endpoint = "https://s3-accelerate.amazonaws.com"
+            elif endpoint == "https://s3.amazonaws.com":  # what the SDK calls us-east-1
+                endpoint = f"https://s3.{region}.amazonaws.com"
+            else:
+                endpoint = endpoint.replace(connection.region, region)
         return Address(endpoint, path_style=is_by_path(self.config))
 
     def _session(self) -> aiohttp.ClientSession:

@@ -150,9 +150,12 @@ class Direct:
         if isinstance(data, Payload):
             async with asyncio.timeout(self._config.read_timeout) as scope:
                 data.watch(scope, self._config.read_timeout)
-                response = await self._session.request(
-                    method, url, headers=headers, data=data, allow_redirects=False
-                )
+                try:
+                    response = await self._session.request(
+                        method, url, headers=headers, data=data, allow_redirects=False
+                    )
+                finally:
+                    data.watch(None, 0)
         else:
             response = await self._session.request(
                 method, url, headers=headers, data=data, allow_redirects=False

@@ -22,6 +22,7 @@ from trove_async.errors import (
     InvalidTokenError,
     NotFoundError,
     ObjectNotFoundError,
+    PermissionDeniedError,
     PreconditionFailedError,
     TroveError,
     UnsupportedError,
@@ -130,8 +131,13 @@ class S3Driver(Versions, Presigns, Services, Watches):
         """With ``versioning`` its past versions are kept."""
         opened = self._now()
         region = options.region or opened.connection.region
-        if await self._has_bucket(name):  # us-east-1 answers an owner's second try with success
-            raise BucketExistsError("the bucket exists already", bucket=name)
+        if region == "us-east-1":  # it answers its owner's second try with success
+            try:
+                await opened.control("head_bucket", name)
+            except (NotFoundError, PermissionDeniedError):
+                pass  # another owner's is refused below
+            else:
+                raise BucketExistsError("the bucket exists already", bucket=name)
         params: dict[str, Any] = {}
         if region != "us-east-1":
             params["CreateBucketConfiguration"] = {"LocationConstraint": region}

@@ -42,7 +42,8 @@ class Payload(payload.Payload):
         self._transport: asyncio.Transport | None = None
         self._is_sent = False
 
-    def watch(self, scope: asyncio.Timeout, idle: float) -> None:
+    def watch(self, scope: asyncio.Timeout | None, idle: float) -> None:
+        """From now on progress is told to ``scope``; None: nobody listens any more."""
         self._scope, self._idle = scope, idle
 
     def end(self) -> None:
@@ -58,18 +59,19 @@ class Payload(payload.Payload):
         raise TypeError("a body of bytes")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        scope = self._scope
         self._transport = getattr(writer, "transport", None)
-        now = asyncio.get_running_loop().time
         for piece in self._pieces:
             view = memoryview(piece)
             for start in range(0, len(view), _SLICE):
                 await writer.write(view[start : start + _SLICE])
-                if scope is not None and not scope.expired():
-                    scope.reschedule(now() + self._idle)
+                self._progress(self._idle)
         self._is_sent = True
-        if scope is not None and not scope.expired():
-            scope.reschedule(None)
+        self._progress(None)
+
+    def _progress(self, idle: float | None) -> None:
+        if self._scope is not None and not self._scope.expired():
+            now = asyncio.get_running_loop().time()
+            self._scope.reschedule(None if idle is None else now + idle)
 
     async def write_with_length(
         self, writer: AbstractStreamWriter, content_length: int | None
