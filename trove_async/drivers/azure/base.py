@@ -106,7 +106,7 @@ class AzureBase:
         absent: list[type[object]] = [TaggingDriver] if is_hierarchical else []
         if self.config.versions == "none":
             absent.append(VersioningDriver)
-        self.__class__ = _without(self._declared, absent)
+        self._withhold(absent)
 
     async def _asked(self, connection: Connection) -> tuple[bool, bool]:
         request = Request("GET", "", query="restype=account&comp=properties")
@@ -118,6 +118,13 @@ class AzureBase:
         wanted = self.config.hierarchical
         is_azurite = answer.headers.get("Server", "").startswith("Azurite")
         return said if wanted is None else wanted, is_azurite
+
+    def _withhold(self, absent: Sequence[type[object]]) -> None:
+        """A method that is None does not count for a capability; before Python 3.12 only where
+        the class says so, and whoever watches an instance gives it methods of its own."""
+        self.__class__ = _without(self._declared, absent)
+        for name in _methods(absent):
+            vars(self)[name] = None
 
     async def close(self) -> None:
         """Drops connections. What is under way says DriverClosedError."""
@@ -145,10 +152,12 @@ class AzureBase:
         return opened
 
 
+def _methods(protocols: Sequence[type[object]]) -> list[str]:
+    return [name for p in protocols for name in vars(p) if not name.startswith("_")]
+
+
 def _without(kind: type[AzureBase], protocols: Sequence[type[object]]) -> type[AzureBase]:
-    """A class that has not these capabilities: a method that is None does not count for one,
-    but only in the class does every Python see that."""
-    hidden = {name: None for p in protocols for name in vars(p) if not name.startswith("_")}
+    hidden: dict[str, object] = dict.fromkeys(_methods(protocols))
     return type(kind.__name__, (kind,), {**hidden, "__module__": kind.__module__})
 
 
