@@ -32,6 +32,7 @@ from trove_async.model import ObjectInfo, ObjectRef
 __all__ = ["Copies"]
 
 _TRIES: Final = 4
+_CHASES: Final = 9
 _GRACE: Final = 5.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -44,8 +45,18 @@ class Copies(Writes, Tags):
         return await self.copy(source, target, options)
 
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
-        """Pinned to the version of the source that a first request found. Inside an account
-        the service copies at once; where it does not, this waits until it has."""
+        """Pinned to the source that a first request found; one that changes in between is
+        followed for a while. Inside an account the service copies at once; where it does not,
+        this waits until it has."""
+        for _ in range(_CHASES):
+            try:
+                return await self._copy(source, target, options)
+            except ObjectChangedError:
+                if options.source_if_match is not None:
+                    raise
+        return await self._copy(source, target, options)
+
+    async def _copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
         opened = self._now()
         wanted_target = opened.blob("PUT", target.bucket, target.key)
         asked = opened.blob("HEAD", source.bucket, source.key)

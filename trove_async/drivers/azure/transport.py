@@ -132,6 +132,12 @@ class Download:
             finally:
                 await response.close()
 
+    def __del__(self) -> None:
+        """Dropped unread: nothing else would end the connection, which the pool remembers."""
+        inner = getattr(self._response, "internal_response", None)
+        if isinstance(inner, aiohttp.ClientResponse):
+            inner.close()
+
 
 async def bounded_read(response: AsyncHttpResponse, most: int) -> bytes:
     """The whole body; BackendError past ``most`` bytes."""
