@@ -233,6 +233,26 @@ async def test_a_lost_answer_to_the_rename_is_found_out(
         assert not staged(root)
 
 
+async def test_a_put_that_was_published_and_is_gone_again_is_no_error(
+    relay: Relaying, tmp_path: Path
+) -> None:
+    """The answer to the rename is lost, and another client deletes before we can look."""
+    async with relay() as server, trove.open(server.dsn(tmp_path / "root"), retry=ONE_TRY) as store:
+        await store.create_bucket("box")
+
+        def lose(request: bytes, reply: bytes) -> bytes | None:
+            if not is_extended(request, POSIX_RENAME):
+                return reply
+            server.on_reply = None
+            (tmp_path / "root" / "box" / "k").unlink()
+            server.cut()
+            return None
+
+        server.on_reply = lose
+        assert (await store.put("box", "k", b"mine")).size == 4
+        assert server.cuts == 1 and not await store.exists("box", "k")
+
+
 async def _one(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 

@@ -200,6 +200,23 @@ async def test_a_file_system_without_links_gets_files(relay: Relaying, tmp_path:
         assert [path.is_symlink() for path in records_below(tmp_path / "root")] == [False]
 
 
+async def test_a_chunk_is_free_when_the_next_one_is_asked_for(opened: Opened) -> None:
+    """A layer may give its one buffer again and again, and never wait in between."""
+    size = 1_000_000
+    buffer = bytearray(size)
+
+    async def body() -> AsyncGenerator[memoryview, None]:
+        for number in range(3):
+            buffer[:] = bytes([number]) * size
+            yield memoryview(buffer)
+        buffer[:] = b"x" * size
+
+    async with opened() as store:
+        await store.driver.put("box", "k", body(), trove.PutOptions())
+        got = (root_of(store) / "box" / "k").read_bytes()
+        assert got == b"".join(bytes([number]) * size for number in range(3))
+
+
 # -- what is in the way ---------------------------------------------------------------------------
 
 
