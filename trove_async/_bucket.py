@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
+from typing import Unpack
 
 from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
@@ -21,6 +22,9 @@ from trove_async.model import (
     Seconds,
     VersionInfo,
 )
+from trove_async.stream.arguments import StreamArguments
+from trove_async.stream.settings import StreamDirection
+from trove_async.stream.stream import Stream
 
 __all__ = ["Bucket"]
 
@@ -251,6 +255,16 @@ class Bucket:
         return await self._store.presign_put(
             self.name, key, expires=expires, content_type=content_type, size=size, checksum=checksum
         )
+
+    def stream(
+        self,
+        key: str,
+        direction: StreamDirection,
+        *,
+        pool: str | None = None,
+        **options: Unpack[StreamArguments],
+    ) -> Opening[Stream]:
+        return self._store.stream(self.name, key, direction, pool=pool, **options)
 
     def watch(
         self, *, prefix: str = "", events: Sequence[str] | None = None, poll: Seconds | None = None
