@@ -14,7 +14,6 @@ from tests.drivers.local.helpers_local import MiB, Pieces, large, put, read
 from trove_async.driver import BucketOptions, GetOptions, PutOptions
 from trove_async.drivers.local import LocalDriver
 from trove_async.drivers.local.config import LocalConfig
-from trove_async.drivers.local.crowd import Crowd
 from trove_async.drivers.local.fs import FS
 from trove_async.errors import BucketNotFoundError, TroveError
 
@@ -173,21 +172,6 @@ async def test_a_cancelled_read_can_be_closed_while_the_worker_is_in_it(tmp_path
     with pytest.raises(StopAsyncIteration):
         await anext(found.body)
     await driver.close()
-
-
-def test_one_task_is_seen_to_be_alone_and_a_second_one_is_noticed() -> None:
-    crowd = Crowd()
-    assert crowd.is_likely()
-    crowd.enter()
-    crowd.leave()
-    assert not any(crowd.is_likely() for _ in range(32))
-    assert crowd.is_likely()
-    crowd.enter()
-    assert crowd.is_likely()  # another comes while the first is with a worker
-    crowd.enter()
-    crowd.leave()
-    crowd.leave()
-    assert crowd.is_likely()
 
 
 async def test_puts_side_by_side_all_arrive(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Final, TypeVar
 
 from trove_async._threads import CORES, Hop, Job, settle
 from trove_async.drivers.local.config import LocalConfig
-from trove_async.drivers.local.crowd import Crowd
 from trove_async.drivers.local.faults import located
 from trove_async.drivers.local.fs import FS
 from trove_async.drivers.local.ground import Ground
@@ -35,7 +34,7 @@ _DURABLE_WORKERS: Final = 8  # fsyncs wait side by side; without them the cores 
 class Opened:
     """Everything that exists while the driver is open."""
 
-    __slots__ = ("crowd", "ground", "hop", "lister", "loop", "uploads", "watches")
+    __slots__ = ("ground", "hop", "lister", "loop", "uploads", "watches")
 
     def __init__(self, ground: Ground, hop: Hop, loop: asyncio.AbstractEventLoop) -> None:
         self.ground = ground
@@ -43,7 +42,6 @@ class Opened:
         self.loop = loop
         self.lister = Lister(ground)
         self.uploads = Uploads(ground)
-        self.crowd = Crowd()
         self.watches: list[Watch] = []
 
     async def run(
