@@ -381,8 +381,8 @@ class UploadSession:
         message = await self._message()
         plan, backend = self._record.plan, self._backend()
         multipart = backend.need(backend.multipart, "uploads in parts")
-        digest = self._digest_for(number)
-        counted = Tap(chunks, [digest], size=size)
+        running = self._digest_for(number)
+        counted = Tap(chunks, [Digest(None), *running], size=size)
         limit = self._core.timeouts.read
         try:
             if limit is None:
@@ -409,7 +409,7 @@ class UploadSession:
         self._took(part)
         return sent
 
-    def _digest_for(self, number: int) -> Digest:
+    def _digest_for(self, number: int) -> list[Digest]:
         """The object's own running digest while its parts come one after another."""
         running, parts = self._running, self._parts
         if (
@@ -420,9 +420,9 @@ class UploadSession:
             and running.count == sum(part.size for part in parts.values())
         ):
             running.finished = False
-            return running
+            return [running]
         self._running = None
-        return Digest(None)
+        return []
 
     async def _message(self) -> Message:
         async with self._holding:
