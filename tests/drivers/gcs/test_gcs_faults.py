@@ -22,7 +22,8 @@ from trove_async import (
     TroveError,
     UnavailableError,
 )
-from trove_async.driver import GetOptions, HeadOptions, ListOptions
+from trove_async._chunks import OneChunk
+from trove_async.driver import GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.drivers.gcs.faults import error_of, refusal_of, retry_after
 from trove_async.errors import (
     BackendError,
@@ -186,9 +187,6 @@ async def test_an_upload_that_the_network_does_not_take_is_a_timeout(gcs: Server
     async with opened(gcs, read_timeout=0.5, part_size=32 * MiB) as place:
         await place.store.exists(place.bucket, "k")
         place.proxy.add(faults.hang("up", at=100_000, when="uploadType=multipart"))
-        from trove_async._chunks import OneChunk
-        from trove_async.driver import PutOptions
-
         body = bytes(24 * MiB)
         with pytest.raises(OperationTimeoutError):
             await place.driver.put(place.bucket, "k", OneChunk(body), PutOptions(size=len(body)))

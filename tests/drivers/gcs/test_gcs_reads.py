@@ -20,7 +20,8 @@ from trove_async import (
     UnsupportedError,
     VersionNotFoundError,
 )
-from trove_async.driver import CopyOptions, GetOptions, ListOptions
+from trove_async._chunks import OneChunk
+from trove_async.driver import CopyOptions, GetOptions, ListOptions, PutOptions
 from trove_async.errors import (
     BucketNotFoundError,
     ChecksumMismatchError,
@@ -55,10 +56,7 @@ async def test_metadata_is_the_same_from_put_get_head_and_list(gcs: Server, is_x
     assert put == raw.info == page.objects[0], "and nothing of how it is stored shows"
 
 
-def _body(data: bytes, metadata: dict[str, str]):  # type: ignore[no-untyped-def]
-    from trove_async._chunks import OneChunk
-    from trove_async.driver import PutOptions
-
+def _body(data: bytes, metadata: dict[str, str]) -> tuple[OneChunk, PutOptions]:
     return OneChunk(data), PutOptions(metadata=metadata, size=len(data))
 
 

@@ -155,10 +155,9 @@ class Writes(Reads):
         upload, is_cancelled = await with_grace(
             Resumable.begin(opened.client, bucket, key, query, resource), _GRACE
         )
-        reason: BaseException = asyncio.CancelledError()
         try:
             if is_cancelled or upload is None:
-                raise reason
+                raise asyncio.CancelledError
             return await self._sent(upload, bucket, key, parts, part, part_size, options)
         except BaseException as exc:
             if upload is not None:
