@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 __all__ = ["Address", "Place", "key_path"]
@@ -17,8 +16,7 @@ def key_path(key: str) -> str:
     return quote(key, safe=_UNRESERVED)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One request target: ``origin + path`` is its URL, ``host`` its Host header."""
 
     origin: str
@@ -51,9 +49,8 @@ class Address:
 
     def of(self, bucket: str, key: str) -> Place:
         """A dot in a bucket's name would not match the certificate of a host name."""
-        path = f"{self._base}/{key_path(key)}" if key else f"{self._base}/"
         if self._path_style or ("." in bucket and self.is_secure):
             path = f"{self._base}/{bucket}" + (f"/{key_path(key)}" if key else "")
             return Place(f"{self._scheme}://{self._netloc}", self._netloc, path)
         host = f"{bucket}.{self._netloc}"
-        return Place(f"{self._scheme}://{host}", host, path)
+        return Place(f"{self._scheme}://{host}", host, f"{self._base}/{key_path(key)}")

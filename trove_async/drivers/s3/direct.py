@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import aiohttp
 from yarl import URL
@@ -147,15 +147,16 @@ class Direct:
                 method, place.path, query, place.host, headers, payload, *keys
             )
         url = URL(f"{place.origin}{place.path}{'?' + query if query else ''}", encoded=True)
-        if isinstance(data, Payload):
+        long = None if data is None or type(data) is bytes else cast("Payload", data)
+        if long is not None:
             async with asyncio.timeout(self._config.read_timeout) as scope:
-                data.watch(scope, self._config.read_timeout)
+                long.watch(scope, self._config.read_timeout)
                 try:
                     response = await self._session.request(
                         method, url, headers=headers, data=data, allow_redirects=False
                     )
                 finally:
-                    data.watch(None, 0)
+                    long.watch(None, 0)
         else:
             response = await self._session.request(
                 method, url, headers=headers, data=data, allow_redirects=False
@@ -174,8 +175,8 @@ class Direct:
         finally:
             if not is_kept:
                 response.release()
-            if isinstance(data, Payload):
-                data.end()
+            if long is not None:
+                long.end()
 
     def _body(self, request: Request) -> tuple[bytes | Payload, str]:
         pieces: Sequence[Bytes] = request.pieces
