@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,10 +63,10 @@ class Azurite:
 
 
 def _binary() -> str | None:
-    """What ``.ci/servers`` installs, beside the environment's own programs; else PATH's."""
-    below = Path("servers", "azurite", "node_modules", ".bin", "azurite-blob")
-    beside = Path(sys.prefix) / below
-    return str(beside) if beside.exists() else which("azurite-blob")
+    """What ``.ci/servers`` installs, else PATH's."""
+    root = Path(__file__).parents[2]
+    installed = root / "build" / "servers" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+    return str(installed) if installed.exists() else which("azurite-blob")
 
 
 def free_port() -> int:

@@ -36,9 +36,14 @@ _MOST_ENTRIES: Final = 5000
 class AzureDriver(Multipart, Versions, Presigns, Tags):
     """Opened by the store. ``AzureDriver(AzureConfig(...))``, or `from_dsn`."""
 
+    default_bucket: str | None = None
+    """The container of the connection string."""
+
     @classmethod
     def from_dsn(cls, dsn: DSN) -> Self:
-        return cls(config_of(dsn))
+        driver = cls(config_of(dsn))
+        driver.default_bucket = dsn.host or None
+        return driver
 
     @property
     def keeps_versions(self) -> bool:
