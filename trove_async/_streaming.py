@@ -153,7 +153,7 @@ class Streaming(Files):
                 raise BackpressureError("a stream that drops chunks has no expected checksum")
         picked: dict[str, Any] = {
             name: given[name]
-            for name in ("queue_size", "buffer_limit", "total_size")
+            for name in ("queue_size", "buffer_memory", "buffer_limit", "total_size")
             if name in given
         }
         size = given.get("size")

@@ -23,6 +23,8 @@ class StreamArguments(TypedDict, total=False):
     queue_size: int
     """Chunks that wait between producer and consumer."""
     backpressure: Backpressure | None
+    buffer_memory: int
+    """Bytes BUFFER keeps in memory beyond the queue."""
     buffer_limit: int
     """Bytes BUFFER may put into its file."""
     total_size: int | None

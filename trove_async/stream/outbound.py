@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from trove_async.driver.base import Chunks
 from trove_async.errors import StreamError, StreamNotActiveError
@@ -27,18 +27,17 @@ SMALL = 32 * KiB
 GATHERED = 256 * KiB
 
 
+@dataclass(frozen=True, slots=True)
 class StreamResult(ObjectInfo):
     """What a DROP stream published, and how much it left out."""
 
-    __slots__ = ("dropped",)
-    dropped: int
+    dropped: int = 0
     """Chunks."""
 
 
 def with_dropped(info: ObjectInfo, dropped: int) -> StreamResult:
-    result = StreamResult(*(getattr(info, field.name) for field in fields(ObjectInfo)))
-    object.__setattr__(result, "dropped", dropped)
-    return result
+    known = {field.name: getattr(info, field.name) for field in fields(ObjectInfo)}
+    return StreamResult(**known, dropped=dropped)
 
 
 class Outbound:

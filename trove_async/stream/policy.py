@@ -6,15 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from trove_async.model import KiB, MiB
+from trove_async.model import KiB
 from trove_async.stream.chunk import Chunk
 from trove_async.stream.settings import Backpressure, StreamOptions
 from trove_async.stream.spool import Spool
 
 __all__ = ["Adaptive", "Block", "Buffer", "Drop", "Policy", "Queue", "policy_for"]
 
-MEMORY: Final = 32 * MiB
-"""Bytes that BUFFER keeps in memory beyond the queue."""
 LEAST: Final = 64 * KiB
 """The smallest chunk that ADAPTIVE makes, unless `chunk_size` is smaller still."""
 AIM: Final = 0.05
@@ -111,17 +109,18 @@ class Adaptive(Block):
 
 
 class Buffer(Block):
-    """The producer runs ahead: the queue, then `MEMORY` bytes, then the spool; then it waits.
-    The order is kept and nothing is lost."""
+    """The producer runs ahead: the queue, then memory, then the spool; then it waits. The order is
+    kept and nothing is lost."""
 
-    def __init__(self, chunk_size: int, limit: int) -> None:
+    def __init__(self, chunk_size: int, in_memory: int, limit: int) -> None:
+        """``in_memory``: chunks, those of the queue included; ``limit``: bytes of the spool."""
         super().__init__(chunk_size)
         self._spool = Spool(chunk_size, limit)
-        self._most = MEMORY // chunk_size
+        self._in_memory = in_memory
 
     async def full(self, queue: Queue, chunk: Chunk) -> bool:
         spool = self._spool
-        if not len(spool) and self._overflow(queue) < self._most:
+        if not len(spool) and len(queue.items) < self._in_memory:
             queue.append(chunk)
             return True
         if not spool.is_full:
@@ -130,15 +129,6 @@ class Buffer(Block):
             return True
         await queue.room()
         return False
-
-    def _overflow(self, queue: Queue) -> int:
-        return len(queue.items) - self._queue_size
-
-    _queue_size = 0
-
-    def sized(self, queue_size: int) -> Buffer:
-        self._queue_size = queue_size
-        return self
 
     def spilled(self) -> int:
         return len(self._spool)
@@ -161,5 +151,6 @@ def policy_for(options: StreamOptions, chunk_size: int, on_drop: Callable[[Chunk
         return Adaptive(chunk_size)
     if kind is Backpressure.BUFFER:
         limit = options.buffer_limit if options.spool else 0
-        return Buffer(chunk_size, limit).sized(options.queue_size)
+        in_memory = options.queue_size + options.buffer_memory // chunk_size
+        return Buffer(chunk_size, in_memory, limit)
     return Block(chunk_size)

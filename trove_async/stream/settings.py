@@ -29,6 +29,7 @@ CompleteHook = Callable[[ObjectInfo], Awaitable[None] | None]
 ErrorHook = Callable[[BaseException], Awaitable[None] | None]
 
 SPOOL_LIMIT: Final = 1024 * MiB
+MEMORY: Final = 32 * MiB
 
 
 class StreamDirection(Enum):
@@ -128,6 +129,8 @@ class StreamOptions:
     chunk_size: int = 8 * MiB
     queue_size: int = 16
     backpressure: Backpressure = Backpressure.BLOCK
+    buffer_memory: int = MEMORY
+    """Bytes that BUFFER keeps in memory beyond the queue."""
     buffer_limit: int = SPOOL_LIMIT
     """Bytes that BUFFER may put into its file."""
     spool: bool = True
@@ -142,7 +145,7 @@ class StreamOptions:
     def __post_init__(self) -> None:
         if self.chunk_size < 1 or self.queue_size < 1:
             raise ValueError("chunk_size and queue_size are at least 1")
-        if self.buffer_limit < 0:
-            raise ValueError("buffer_limit must not be negative")
+        if self.buffer_limit < 0 or self.buffer_memory < 0:
+            raise ValueError("buffer_limit and buffer_memory must not be negative")
         if self.total_size is not None and self.total_size < 0:
             raise ValueError("total_size must not be negative")
