@@ -30,7 +30,7 @@ KEYS = 500
 TARGETS = {"put small": 3.0, "get small": 1.0, "put large": 1.2, "get large": 1.2}
 BOUND = {
     "put small": "8 requests a put (look, open, claim, write, stamp, close, rename, old record), "
-    "each about 7 µs of asyncssh and kernel and 6 µs of ours; the store above takes a quarter of the rest",
+    "each about 7 µs of asyncssh and kernel and 6 µs of ours; a quarter is the store above",
     "get small": "6 requests a get (look, open, record, state, read, close) in three exchanges",
     "put large": "OpenSSH takes 32 KiB packets: asyncssh frames and enciphers 8,192 of them; then "
     "sshd's own deciphering on the other core",
