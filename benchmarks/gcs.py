@@ -27,7 +27,7 @@ from gcloud.aio.storage import Storage
 import trove_async as trove
 from tests.servers.gcs import Server, running_fake
 from trove_async._chunks import OneChunk, collect
-from trove_async.driver import DeleteOptions, GetOptions, HeadOptions, ListOptions, PutOptions
+from trove_async.driver import GetOptions, HeadOptions, ListOptions, PutOptions
 from trove_async.drivers.gcs import GCSDriver
 
 KEYS = 200
@@ -36,7 +36,6 @@ BOUND = {
     "put": "aiohttp's request (most of it); our record, BLAKE3 and the multipart body",
     "get": "aiohttp's request; the SDK reads JSON media, ours the XML API with all headers",
     "head": "aiohttp's request and the JSON of the answer",
-    "delete": "aiohttp's request",
     "list": "JSON of 200 entries; ours asks for the fields that it shows only",
     "put large": "CRC32C, BLAKE3 and copies into the socket; the SDK holds it all in memory",
     "get large": "copies out of the socket, CRC32C and BLAKE3",
@@ -51,7 +50,6 @@ class Client(Protocol):
     async def put(self, key: str, data: bytes) -> object: ...
     async def get(self, key: str) -> bytes: ...
     async def head(self, key: str) -> object: ...
-    async def delete(self, key: str) -> object: ...
     async def list(self, key: str) -> object: ...
 
 
@@ -69,9 +67,6 @@ class Ours:
 
     async def head(self, key: str) -> object:
         return await self.store.head(key)
-
-    async def delete(self, key: str) -> object:
-        return await self.store.delete(key)
 
     async def list(self, key: str) -> object:
         return await self.store.list_page(prefix="k")
@@ -97,9 +92,6 @@ class Below:
 
     async def head(self, key: str) -> object:
         return await self.driver.head(self.bucket, key, HeadOptions())
-
-    async def delete(self, key: str) -> object:
-        return await self.driver.delete(self.bucket, key, DeleteOptions())
 
     async def list(self, key: str) -> object:
         return await self.driver.list(self.bucket, ListOptions(prefix="k"))
@@ -128,13 +120,6 @@ class Sdk:
 
     async def head(self, key: str) -> object:
         return await self.storage.download_metadata(self.bucket, key)
-
-    async def delete(self, key: str) -> None:
-        try:
-            await self.storage.delete(self.bucket, key)
-        except aiohttp.ClientResponseError as exc:
-            if exc.status != 404:
-                raise
 
     async def list(self, key: str) -> object:
         return await self.storage.list_objects(self.bucket, params={"prefix": "k"})
@@ -165,8 +150,6 @@ def small(client: Client, verb: str) -> Callable[[int], Awaitable[object]]:
             await client.put(key, DATA)
         elif verb == "get":
             assert await client.get(key) == DATA
-        elif verb == "delete":  # of what never was: nothing has to be made again
-            await client.delete(f"none{number}")
         else:
             await getattr(client, verb)(key)
 
@@ -174,11 +157,18 @@ def small(client: Client, verb: str) -> Callable[[int], Awaitable[object]]:
 
 
 def judged(report: Report, question: str, sides: list[Side], verb: str) -> None:
-    ours, peer = (
-        statistics.median(next(s for s in sides if s.kind == kind).cpu) for kind in ("ours", "peer")
-    )
-    reached = f"{ours / peer:.2f} of the SDK's CPU"
-    report.judge(question, reached, f"at most {TARGET:g}", ours / peer <= TARGET, BOUND[verb])
+    """The driver is what stands in the SDK's place; the store above it verifies, retries and
+    times. By the least of the rounds: a busy neighbour only adds."""
+    least = {side.kind: min(side.cpu) for side in sides}
+    median = {side.kind: statistics.median(side.cpu) for side in sides}
+    for kind, who in (("note", "driver"), ("ours", "store")):
+        if kind not in least:
+            continue
+        ratio, middle = least[kind] / least["peer"], median[kind] / median["peer"]
+        reached = f"{ratio:.2f} of the SDK's CPU (medians {middle:.2f})"
+        report.judge(
+            f"{question}, {who}", reached, f"at most {TARGET:g}", ratio <= TARGET, BOUND[verb]
+        )
 
 
 async def main_async(quick: bool) -> bool:
@@ -186,7 +176,7 @@ async def main_async(quick: bool) -> bool:
     report = Report("GCS (the tests' fake server)")
     with running_fake() as server:
         async with contestants(server) as clients:
-            for verb, count in (("put", 600), ("get", 600), ("head", 600), ("delete", 600)):
+            for verb, count in (("put", 600), ("get", 600), ("head", 600)):
                 sides = [Side(c.name, small(c, verb), c.kind) for c in clients]
                 await compete(sides, count // 3 if quick else count, rounds, warm=KEYS)
                 question = f"1 KiB {verb}, 16 tasks"
@@ -199,7 +189,7 @@ async def main_async(quick: bool) -> bool:
             size = (16 if quick else 128) * MiB
             body = secrets.token_bytes(MiB) * (size // MiB)
             for verb in ("put", "get"):
-                sides = [large(c, verb, body) for c in clients if c.kind != "note"]
+                sides = [large(c, verb, body) for c in clients]
                 await compete(sides, 1, rounds, warm=1)
                 question = f"{size // MiB} MiB {verb}"
                 report.table(question, sides, size)
