@@ -1,5 +1,5 @@
-"""Factories of Azure drivers. Fresh storage is another server than that of the call before: two
-take turns, and the cases' containers have random names."""
+"""Factories of Azure drivers. Fresh storage is another account of one server than that of the
+calls before: they take turns, and the cases' containers have random names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from functools import cache
 from itertools import cycle
 from typing import Self
 
-from tests.servers.azurite import ACCOUNT, KEY, Azurite, running_azurite
+from tests.servers.azurite import ACCOUNTS, KEY, Azurite, running_azurite
 from trove_async import Driver
 from trove_async.drivers.azure import AzureConfig, AzureDriver
 
-_TURNS = 2
 _stack = ExitStack()
 atexit.register(_stack.close)
 
@@ -31,12 +30,14 @@ class Tested(AzureDriver):
 
 
 @cache
-def _servers() -> Iterator[Azurite]:
-    return cycle([_stack.enter_context(running_azurite()) for _ in range(_TURNS)])
+def _server() -> tuple[Azurite, Iterator[str]]:
+    return _stack.enter_context(running_azurite()), cycle(ACCOUNTS)
 
 
 def azurite() -> Driver:
-    server = next(_servers())
-    driver = Tested(AzureConfig(account=ACCOUNT, key=KEY, endpoint=server.endpoint))
-    driver.dsn = server.dsn()
+    server, accounts = _server()
+    account = next(accounts)
+    endpoint = server.endpoint_of(account)
+    driver = Tested(AzureConfig(account=account, key=KEY, endpoint=endpoint))
+    driver.dsn = server.dsn(account=account)
     return driver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,30 +15,40 @@ from urllib.parse import quote
 
 import pytest
 
-__all__ = ["ACCOUNT", "KEY", "Azurite", "azurite", "running_azurite"]
+__all__ = ["ACCOUNT", "ACCOUNTS", "KEY", "Azurite", "azurite", "running_azurite"]
 
 ACCOUNT = "devstoreaccount1"
 # The key that every azurite has: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+ACCOUNTS = [f"trove{number:02}" for number in range(32)]
+"""More of them, with the same key: each is storage of its own."""
 _PATIENCE = 60.0
 
 
 class Azurite:
     def __init__(self, binary: str, port: int) -> None:
         self.port = port
-        self.endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+        self.endpoint = self.endpoint_of(ACCOUNT)
         command = [binary, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
         flags = ["--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        accounts = [ACCOUNT, *ACCOUNTS]
         self._process = subprocess.Popen(
-            [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "AZURITE_ACCOUNTS": ";".join(f"{a}:{KEY}" for a in accounts)},
         )
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def dsn(self, container: str = "", **params: str) -> str:
-        given = {"account": ACCOUNT, "key": KEY, "endpoint": self.endpoint, **params}
+    def endpoint_of(self, account: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{account}"
+
+    def dsn(self, container: str = "", account: str = ACCOUNT, **params: str) -> str:
+        endpoint = self.endpoint_of(account)
+        given = {"account": account, "key": KEY, "endpoint": endpoint, **params}
         query = "&".join(f"{name}={quote(value, safe='')}" for name, value in given.items())
         return f"azblob://{container}?{query}"
 
