@@ -86,7 +86,8 @@ def _running(command: list[str], port_flag: str) -> Iterator[Server]:
 def running_moto() -> Iterator[Server]:
     if find_spec("moto") is None or find_spec("flask") is None:
         pytest.skip("moto is not installed: pip install 'moto[server]'")
-    with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1"], "-p{port}") as server:
+    orderly = str(Path(__file__).with_name("moto_main.py"))
+    with _running([sys.executable, orderly], "{port}") as server:
         yield server
 
 

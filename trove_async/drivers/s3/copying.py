@@ -15,7 +15,8 @@ from trove_async.drivers.s3.base import Opened
 from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.info import META, meta_headers, unquoted
 from trove_async.drivers.s3.multipart import Multipart
-from trove_async.drivers.s3.writing import tried
+from trove_async.drivers.s3.server import AWS
+from trove_async.drivers.s3.writing import is_md5, tried
 from trove_async.errors import (
     BucketNotFoundError,
     ObjectChangedError,
@@ -67,8 +68,15 @@ class Copies(Multipart):
         )
         try:
             if not opened.server.exact_copies:
-                return await self._through(source, target, found, wanted)
-            if options.if_none_match is not None or found.size > self.most_copied:
+                return await self._through(opened, source, target, options)
+            # Some servers ignore the condition on the source: it must not be that the new map
+            # of one version is put on the bytes of another.
+            is_pinned = opened.server is AWS or found.version_id is not None
+            is_given = options.metadata is not None or options.content_type is not None
+            is_loose = (is_given or source == target) and not is_pinned
+            if is_loose and found.size <= self.config.part_size:
+                return await self._through(opened, source, target, options)
+            if options.if_none_match is not None or found.size > self.most_copied or is_loose:
                 return await self._by_parts(opened, source, target, found, wanted, options)
             return await self._whole(opened, source, target, found, wanted, options)
         except BucketNotFoundError as exc:
@@ -106,11 +114,14 @@ class Copies(Multipart):
                 "the source changed", bucket=source.bucket, key=source.key
             ) from exc
         result = answer["CopyObjectResult"]
+        etag = unquoted(result["ETag"])
+        if opened.server is not AWS and is_md5(found.etag) and is_md5(etag) and etag != found.etag:
+            raise ObjectChangedError("the source changed", bucket=source.bucket, key=source.key)
         version = answer.get("VersionId")
         return replace(
             wanted,
             key=target.key,
-            etag=unquoted(result["ETag"]),
+            etag=etag,
             last_modified=result["LastModified"].astimezone(UTC).replace(microsecond=0),
             version_id=None if version == "null" else version,
         )
@@ -188,18 +199,26 @@ class Copies(Multipart):
             raise
 
     async def _through(
-        self, source: ObjectRef, target: ObjectRef, found: ObjectInfo, wanted: ObjectInfo
+        self, opened: Opened, source: ObjectRef, target: ObjectRef, options: CopyOptions
     ) -> ObjectInfo:
-        """Read and written by us, pinned to the version that was found."""
+        """Read and written by us: one answer holds the bytes and the map of one version."""
+        tags = await self._tags_of(opened, source)
         try:
-            raw = await self.get(source.bucket, source.key, GetOptions(if_match=found.etag))
+            pinned = GetOptions(if_match=options.source_if_match)
+            raw = await self.get(source.bucket, source.key, pinned)
         except PreconditionFailedError as exc:
             raise ObjectChangedError(
                 "the source changed", bucket=source.bucket, key=source.key
             ) from exc
+        found = raw.info
         try:
             put = PutOptions(
-                content_type=wanted.content_type, metadata=wanted.metadata, size=found.size
+                content_type=options.content_type or found.content_type,
+                metadata=found.metadata if options.metadata is None else dict(options.metadata),
+                size=found.size,
+                tags=tags,
+                storage_class=found.storage_class,
+                if_none_match=options.if_none_match,
             )
             return await self.put(target.bucket, target.key, raw.body, put)
         finally:

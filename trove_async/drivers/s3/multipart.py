@@ -6,6 +6,7 @@ import asyncio
 import base64
 import builtins
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from trove_async.driver import Chunks, HeadOptions, PutOptions
@@ -13,7 +14,7 @@ from trove_async.driver.conditions import check_write
 from trove_async.drivers.s3.base import Opened
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.finishing import finished
-from trove_async.drivers.s3.info import meta_headers, unquoted
+from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
 from trove_async.drivers.s3.parallel import Parallel, etag_of
 from trove_async.drivers.s3.supply import Part, Supply
 from trove_async.drivers.s3.writing import (
@@ -252,21 +253,49 @@ class Multipart(Writes):
             raise UploadIntegrityError(
                 "the server put other bytes together than were sent", bucket=bucket, key=key
             )
-        return await self._completed(bucket, key, answer, size)
+        return await self._completed(opened, bucket, key, answer, size, options)
 
     async def _completed(
-        self, bucket: str, key: str, answer: dict[str, Any], size: int
+        self,
+        opened: Opened,
+        bucket: str,
+        key: str,
+        answer: dict[str, Any],
+        size: int,
+        options: PutOptions,
     ) -> ObjectInfo:
         """Asks for what the answer does not say: the time, and the etag of servers that give
         another one afterwards."""
-        info = await self.head(bucket, key, HeadOptions(_real(answer.get("VersionId"))))
-        if info.stored_size != size:
+        etag, version = unquoted(answer.get("ETag")), _real(answer.get("VersionId"))
+        info: ObjectInfo | None = None
+        with suppress(ObjectNotFoundError):
+            info = await self.head(bucket, key, HeadOptions(version))
+        is_ours = info is not None and info.etag == etag
+        if is_ours and info is not None and info.stored_size != size:
             raise UploadIntegrityError(
                 f"the object has {info.stored_size} bytes, {size} were sent",
                 bucket=bucket,
                 key=key,
             )
-        return info
+        if info is not None and (
+            is_ours or (opened.server.has_folders and info.stored_size == size)
+        ):
+            return info
+        # Another writer was here since.
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return ObjectInfo(
+            key,
+            size,
+            size,
+            options.content_type,
+            etag,
+            http_time(date),
+            dict(options.metadata),
+            None,
+            version,
+            options.storage_class,
+            None,
+        )
 
     async def _own(
         self,

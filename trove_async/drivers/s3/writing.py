@@ -38,6 +38,7 @@ __all__ = [
     "Writes",
     "base64_crc",
     "check_size",
+    "is_md5",
     "put_headers",
     "sent_part",
     "storable",
@@ -116,6 +117,11 @@ async def tried(work: Callable[[], Awaitable[T]], tries: int = _TRIES) -> T:
     return await work()
 
 
+def is_md5(etag: str) -> bool:
+    """Of a whole object, not of parts."""
+    return _MD5.fullmatch(etag) is not None
+
+
 async def compare(headers: Mapping[str, str], part: Part, sums: Sums) -> None:
     """What the server says it got, against what was sent: its CRC32, else an etag that is an
     MD5 (RFC 1321 hex; under KMS it is none). UploadIntegrityError."""
@@ -126,7 +132,7 @@ async def compare(headers: Mapping[str, str], part: Part, sums: Sums) -> None:
         return
     encryption = headers.get("x-amz-server-side-encryption", "")
     etag = unquoted(headers.get("etag"))
-    if encryption in ("", "AES256") and _MD5.fullmatch(etag):
+    if encryption in ("", "AES256") and is_md5(etag):
         if part.size <= _INLINE:
             ours = md5_of(part)
         else:
