@@ -56,11 +56,13 @@ ROWS = {
     "_passage": 6.65,
     "_batch": 6.7,
     "_handle": 6.7,
+    "_held": 6.7,
     "_session": 6.75,
     "_uploads": 6.8,
     "_objects": 6.8,
     "_progress": 6.5,
     "_partial": 6.5,
+    "_staging": 6.5,
     "_download": 6.82,
     "_services": 6.85,
     "_files": 6.855,
@@ -86,6 +88,7 @@ HOMES = {
     "botocore": {"drivers.s3"},
     "yarl": {"drivers.s3", "drivers.gcs"},  # what aiohttp's URLs are
     "gcloud": {"drivers.gcs"},
+    "jwt": {"drivers.gcs"},  # gcloud's own signer
     "google_crc32c": {"drivers.gcs"},
     "azure": {"drivers.azure"},
     "aiohttp": {"drivers.s3", "drivers.gcs", "drivers.azure"},  # all their SDKs stand on it

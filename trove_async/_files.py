@@ -150,7 +150,8 @@ class Files(Services):
         concurrency: int | None = None,
     ) -> ObjectInfo:
         """Stores an object in a file, which appears whole: it is written under another name
-        beside ``path`` and renamed over it, once it has the recorded digest and is on disk.
+        beside ``path`` and renamed over it (over a link too, which is not followed), once it has
+        the recorded digest and is on disk.
 
         ``resumable``: what was written stays after a failure, and the same call goes on with it
         if its bytes and the object are still the same; else it begins again. ``concurrency``:

@@ -38,9 +38,10 @@ class Partial:
     published. Every job in a worker ends before its caller goes on."""
 
     def __init__(self, path: str, source: str | None) -> None:
-        self._final = os.path.realpath(path)
         self._source = source
-        folder, name = os.path.split(self._final)
+        folder, name = os.path.split(os.path.abspath(path))
+        folder = os.path.realpath(folder)
+        self._final = os.path.join(folder, name)
         if source is None:
             word = secrets.token_hex(8)
         else:
@@ -49,6 +50,7 @@ class Partial:
         self._path = os.path.join(folder, f".trove-{word}.part")
         self._record = f"{self._path}.record"
         self._fd = -1
+        self._marked = False
         self._writing: asyncio.Future[None] | None = None
         self.etag = ""
         self.offset = 0
@@ -57,7 +59,8 @@ class Partial:
     async def open(self) -> Digest:
         """Finds what an earlier one has kept, else begins; gives the digest of what is there.
         ConflictError while another process writes it; OSError."""
-        if os.path.lexists(self._final) and not os.path.isfile(self._final):
+        final = self._final
+        if os.path.exists(final) and not (os.path.isfile(final) or os.path.islink(final)):
             raise InvalidInputError("only a file can be downloaded to")
         return await self._run(self._open)
 
@@ -122,6 +125,7 @@ class Partial:
 
         await self.written()
         self.etag, self.offset = "", 0
+        self._marked = False
         await self._run(job)
 
     async def write(self, data: Bytes) -> None:
@@ -155,6 +159,7 @@ class Partial:
             os.replace(new, self._record)
 
         await self._run(job)
+        self._marked = True
 
     async def publish(self) -> None:
         """On disk, then in place."""
@@ -174,7 +179,8 @@ class Partial:
         await self._run(job)
 
     async def close(self, *, keep: bool) -> None:
-        """After `publish` there is nothing left to keep or to remove."""
+        """``keep``: what has a `mark`. After `publish` there is nothing left to keep."""
+        keep = keep and (self._marked or self.etag != "")
         fd = self._fd
         if fd < 0:
             return

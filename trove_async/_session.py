@@ -6,16 +6,12 @@ import asyncio
 from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
-from types import TracebackType
-from typing import Final, Self
 
-from trove_async._backend import Backend
 from trove_async._chunks import Digest, Tap, as_body
 from trove_async._claims import is_dead, new_owner
-from trove_async._core import Core
 from trove_async._feed import Feed
-from trove_async._multipart import Diverged, finish, give_up, part_length, retried
+from trove_async._held import LEASE, Held
+from trove_async._multipart import Diverged, finish, give_up, retried
 from trove_async._passage import Passage, begun, early
 from trove_async._record import DIGEST, LENGTH
 from trove_async._seam import Idle, Pulled, bounded
@@ -28,178 +24,21 @@ from trove_async.errors import (
     StreamClosedError,
     StreamStateError,
     TroveError,
-    UnsupportedError,
     UploadExpiredError,
     UploadNotFoundError,
 )
-from trove_async.middleware.base import Context
 from trove_async.model import ObjectInfo, PartInfo
-from trove_async.stream.session import Message, PartRecord, SessionCatalog, SessionRecord
+from trove_async.stream.session import Message, PartRecord
 
 __all__ = ["LEASE", "UploadSession"]
 
-LEASE: Final = 60.0
-"""Seconds after which the session of a process that is not heard of is another's to take. One
-that is known to have ended does not keep it that long."""
-_BEATS: Final = 3
 
-
-class UploadSession:
+class UploadSession(Held):
     """Parts are sent and remembered as they come; nothing of the object is seen before
     `complete`. Leaving it, by `aclose` or by the end of the process, keeps what is acknowledged
     for `Uploads.resume`.
 
     Either `write` (or `append`) or `put_part`, not both in one session."""
-
-    def __init__(
-        self,
-        core: Core,
-        catalog: SessionCatalog,
-        record: SessionRecord,
-        working: dict[str, UploadSession],
-        owner: str | None = None,
-    ) -> None:
-        self._core = core
-        self._catalog = catalog
-        self._record = record
-        self._working = working
-        self._parts = {part.number: part for part in record.parts}
-        self._owner: str | None = None
-        self._beat: asyncio.Task[None] | None = None
-        self._holding = asyncio.Lock()
-        self._feed: Feed | None = None
-        self._run: asyncio.Task[ObjectInfo] | None = None
-        self._put: set[int] = set()
-        self._running: Digest | None = Digest(core.checksum)
-        self._busy = 0
-        self._info: ObjectInfo | None = None
-        self._closed = False
-        self.on_acknowledged: Callable[[PartRecord], None] | None = None
-        if owner is not None:
-            self._held_by(owner)
-
-    def __repr__(self) -> str:
-        plan = self._record.plan
-        return f"<UploadSession {self.id} of {plan.bucket}/{plan.key} at {self.offset}>"
-
-    # -- what it is ----------------------------------------------------------------------------
-
-    @property
-    def id(self) -> str:
-        return self._record.id
-
-    @property
-    def bucket(self) -> str:
-        return self._record.plan.bucket
-
-    @property
-    def key(self) -> str:
-        return self._record.plan.key
-
-    @property
-    def created_at(self) -> datetime:
-        return self._record.created_at
-
-    @property
-    def expires_at(self) -> datetime:
-        return self._record.expires_at
-
-    @property
-    def fingerprint(self) -> str | None:
-        return self._record.plan.fingerprint
-
-    @property
-    def size(self) -> int | None:
-        """Logical bytes, where they were declared."""
-        return self._record.plan.size
-
-    @property
-    def parts(self) -> list[PartInfo]:
-        """What the backend has acknowledged, by number."""
-        found = [self._parts[number] for number in sorted(self._parts)]
-        return [PartInfo(p.number, p.etag, p.stored_size) for p in found if p.etag is not None]
-
-    @property
-    def offset(self) -> int:
-        """The byte of the source to go on from. Where a layer or an expected checksum must see
-        the whole source it is 0 in a session that was resumed: what is acknowledged already is
-        made again, compared, and not sent again."""
-        if self._info is not None:
-            return self._info.size
-        done = self._contiguous()
-        if self._run is not None and done:  # this process has the state of the layers
-            return done[-1].source if not self._is_plain() else sum(p.size for p in done)
-        return sum(part.size for part in done) if self._is_plain() else 0
-
-    def _contiguous(self) -> list[PartRecord]:
-        """The acknowledged parts from the first on, as `write` cuts them."""
-        backend, message = self._backend(), self._record.message
-        done: list[PartRecord] = []
-        if message is None:
-            return done
-        while (part := self._parts.get(len(done) + 1)) is not None and part.etag is not None:
-            if self._run is None and part.size != part_length(
-                backend, message.part_size, part.number
-            ):
-                break  # a last part: more may follow it now
-            done.append(part)
-        return done
-
-    def _backend(self) -> Backend:
-        return self._core.backend(self._record.plan.backend)
-
-    def _context(self) -> Context:
-        plan = self._record.plan
-        context = Context("put", plan.bucket, plan.key, plan.content_type, plan.metadata, plan.size)
-        context.stored_size = plan.size
-        return context
-
-    def _is_plain(self) -> bool:
-        """Nothing has to see the source as a whole."""
-        if self._record.plan.checksum is not None:
-            return False
-        return not self._core.pipeline.for_write(self._context())
-
-    # -- who works on it -----------------------------------------------------------------------
-
-    def _held_by(self, owner: str) -> None:
-        self._owner = owner
-        self._working[self.id] = self
-        self._beat = asyncio.create_task(self._beats(owner))
-
-    async def _beats(self, owner: str) -> None:
-        while True:
-            await asyncio.sleep(LEASE / _BEATS)
-            try:
-                await self._catalog.renew(self.id, owner, LEASE)
-            except ConflictError:
-                return  # every change of ours is refused from now on
-            except TroveError:
-                continue  # the lease still stands; the next beat may come through
-
-    async def hold(self) -> None:
-        """Takes it for this process. ConflictError while another one works on it,
-        UploadExpiredError, UploadNotFoundError."""
-        self._core.check()
-        if self._closed:
-            raise StreamClosedError(f"the upload session {self.id} was let go")
-        if self.expires_at <= self._catalog.clock():
-            raise UploadExpiredError(f"the upload session {self.id} ended at {self.expires_at}")
-        async with self._holding:
-            if self._owner is not None:
-                return
-            earlier = self._working.get(self.id)
-            if earlier is not None and earlier is not self:
-                if earlier.is_busy:
-                    raise ConflictError(f"the upload session {self.id} is being worked on")
-                await earlier.aclose()
-            owner = new_owner()
-            record = await self._catalog.claim(self.id, owner, LEASE, is_dead)
-            if record is None:
-                raise ConflictError(f"another process works on the upload session {self.id}")
-            self._record = record
-            self._parts = {part.number: part for part in record.parts}
-            self._held_by(owner)
 
     async def prepare(self) -> None:
         """What can be refused is refused when the session is made: a bucket that is not there."""
@@ -214,46 +53,6 @@ class UploadSession:
                 self._core.timeouts,
             ),
         )
-
-    @property
-    def is_busy(self) -> bool:
-        """A call is under way."""
-        return self._busy > 0
-
-    async def _let_go(self) -> None:
-        """Ends our tasks; nothing of the session is changed."""
-        self._working.pop(self.id, None)
-        tasks = [task for task in (self._run, self._beat) if task is not None]
-        self._beat = None
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await settle(asyncio.ensure_future(asyncio.wait(tasks)))
-            for task in tasks:
-                if not task.cancelled():
-                    task.exception()
-
-    async def aclose(self) -> None:
-        """Lets go of it; what is acknowledged stays for a later `resume`. Twice is fine."""
-        if self._closed:
-            return
-        self._closed = True
-        owner, self._owner = self._owner, None
-        await self._let_go()
-        if owner is not None:
-            with suppress(TroveError):  # the lease ends by itself
-                await self._catalog.release(self.id, owner)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     # -- in order ------------------------------------------------------------------------------
 
@@ -276,7 +75,7 @@ class UploadSession:
             await self.write(chunk)
 
     def _fed(self) -> Feed:
-        if self._put:
+        if self._put or (self._staging is not None and self._staging.parts):
             raise StreamStateError("this session is put part by part; it has no next byte")
         if self._feed is None:
             # Not of this run: what another one put by number has no place in the source.
@@ -362,8 +161,7 @@ class UploadSession:
             await self.hold()
             if self._feed is not None:
                 raise StreamStateError("this session is written in order; it has no part numbers")
-            if not self._is_plain():
-                raise UnsupportedError("parts by number, where a layer must see the whole body")
+            staging = None if self._is_plain() else await self._staged_here()
             self._busy += 1
         except BaseException as exc:
             await source.refuse(exc)
@@ -372,7 +170,10 @@ class UploadSession:
         source.is_open = True
         chunks = source.open()
         try:
-            return await self._put_part(number, chunks, source.size)
+            if staging is None:
+                return await self._put_part(number, chunks, source.size)
+            size, etag = await staging.put(number, chunks, source.size)
+            return PartInfo(number, etag, size)
         finally:
             self._busy -= 1
             await chunks.aclose()
@@ -516,6 +317,10 @@ class UploadSession:
         await self.hold()
         self._busy += 1
         try:
+            if self._staging is not None and (self._put or self._staging.parts):
+                if self._feed is not None:
+                    raise StreamStateError("this session was put part by part")
+                return await self.send(self._staging.source)
             if self._put or self._was_put():
                 info = await self._complete_parts()
             else:
@@ -544,6 +349,8 @@ class UploadSession:
         self._info = info
         owner = self._owner
         await self._let_go()
+        if self._staging is not None:
+            await self._staging.clear()
         with suppress(ConflictError):  # another process saw the object too, and has tidied up
             await self._catalog.delete(self.id, owner)
         self._owner = None
@@ -569,6 +376,8 @@ class UploadSession:
         self._closed = True
         if self._record.message is not None:
             await self._give_up(self._record.message)
+        if not self._is_plain():
+            await (await self._staged_here()).clear()
         owner_now, self._owner = self._owner, None
         await self._catalog.delete(self.id, owner_now)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +23,8 @@ from trove_async._names import (
     content_type_of,
 )
 from trove_async._session import LEASE, UploadSession
+from trove_async._staging import staging_folder
+from trove_async._threads import settle
 from trove_async.checksum import parse_digest
 from trove_async.errors import (
     BackendNotFoundError,
@@ -296,4 +300,8 @@ class Uploads:
         if claimed.message is not None:
             plan, upload_id = claimed.plan, claimed.message.upload_id
             await give_up(backend, plan.bucket, plan.key, upload_id, self._core.timeouts)
+        folder = staging_folder(catalog, record.id)
+        await settle(
+            asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+        )
         return await catalog.delete(record.id, claimed.owner)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +35,9 @@ def clock() -> Clock:
 
 async def new_database(server: object) -> str:
     """Another database of the PostgreSQL server: one for each test."""
-    import asyncpg
-
     from tests.servers.postgres import Postgres
 
+    asyncpg: Any = import_module("asyncpg")  # which has no types
     assert isinstance(server, Postgres)
     name = f"catalog{next(_numbers)}"
     connection = await asyncpg.connect(server.url())

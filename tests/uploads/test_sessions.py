@@ -179,7 +179,7 @@ async def test_what_cannot_be_is_refused_when_the_session_is_made(store: Trove) 
         await uploads.create("bucket", "")
     for wrong in ({"expires": 0}, {"size": -1}, {"part_size": 0}, {"if_none_match": "x"}):
         with pytest.raises(ValueError, match=r"."):
-            await uploads.create("bucket", "k", **wrong)  # type: ignore[arg-type]
+            await uploads.create("bucket", "k", **wrong)
     for id in ("", "upl_x", "x" * 99):
         with pytest.raises(UploadNotFoundError):
             await uploads.resume(id)
@@ -293,12 +293,12 @@ async def test_a_cancelled_write_and_completion_can_be_gone_on_with(store: Trove
     for turn in range(40):
         session = await store.uploads.resume(id)
         await session.write(DATA[session.offset :])
-        task = asyncio.create_task(session.complete())
+        completing = asyncio.create_task(session.complete())
         for _ in range(turn * 2):
             await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
+        completing.cancel()
+        await asyncio.wait([completing])
+        if not completing.cancelled():
             break
         await session.aclose()
     else:

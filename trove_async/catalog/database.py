@@ -55,6 +55,12 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self._url.render_as_string(hide_password=True)}>"
 
+    @property
+    def folder(self) -> str | None:
+        if not self.is_sqlite:
+            return None
+        return os.path.dirname(os.path.abspath(self._url.database or ""))
+
     async def open(self) -> None:
         if self._engine is not None:
             return

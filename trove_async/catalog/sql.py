@@ -47,6 +47,11 @@ class SQLCatalog:
     def __repr__(self) -> str:
         return f"<SQLCatalog {self._database!r}>"
 
+    @property
+    def folder(self) -> str | None:
+        """Where the file of an SQLite catalog is."""
+        return self._database.folder
+
     async def open(self) -> None:
         await self._database.open()
 

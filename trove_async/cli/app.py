@@ -12,7 +12,10 @@ from trove_async.cli import transfer, verbs
 from trove_async.cli.address import metadata_of
 from trove_async.cli.keys import app as keys
 from trove_async.cli.layers import AllowPlain, Compressed, EncryptKey, Layers
+from trove_async.cli.progress import bars
 from trove_async.cli.run import OK, exit_code
+from trove_async.cli.uploads import CatalogOption, catalog_for
+from trove_async.cli.uploads import app as uploads
 
 __all__ = ["app"]
 
@@ -38,6 +41,13 @@ BucketOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of what went well.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Go on where the same command was stopped before (large files).",
+    ),
+]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Everything below PATH.")]
 
 
@@ -50,17 +60,19 @@ def _on(
     *,
     debug: bool,
     layers: Layers = _PLAIN,
+    catalog: str | None = None,
 ) -> None:
     """Opens the store, works, closes it, and leaves with the exit code."""
 
     async def opened() -> int:
-        async with trove.open(store, middleware=layers.middleware()) as handle:
+        async with trove.open(store, middleware=layers.middleware(), catalog=catalog) as handle:
             return await work(handle)
 
     raise typer.Exit(exit_code(opened, debug=debug))
 
 
 app.add_typer(keys, name="keys")
+app.add_typer(uploads, name="uploads")
 
 
 @app.callback(invoke_without_command=True)
@@ -164,6 +176,8 @@ def put(
     ] = None,
     compress: Compressed = False,
     encrypt_key: EncryptKey = None,
+    resume: Resume = True,
+    catalog: CatalogOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -172,18 +186,28 @@ def put(
 
     async def work(handle: trove.Trove) -> int:
         only: Literal["*"] | None = "*" if create_only else None
-        settings = transfer.PutSettings(content_type, metadata_of(metadata or []), only, if_match)
-        return await transfer.put(
-            handle,
-            path,
-            files,
-            bucket=bucket,
-            recursive=recursive,
-            settings=settings,
-            report=transfer.Report(quiet, as_json),
+        settings = transfer.PutSettings(
+            content_type, metadata_of(metadata or []), only, if_match, resume
         )
+        with bars(quiet=quiet or as_json) as shown:
+            return await transfer.put(
+                handle,
+                path,
+                files,
+                bucket=bucket,
+                recursive=recursive,
+                settings=settings,
+                report=transfer.Report(quiet, as_json),
+                shown=shown,
+            )
 
-    _on(store, work, debug=debug, layers=Layers(compress, encrypt_key))
+    _on(
+        store,
+        work,
+        debug=debug,
+        layers=Layers(compress, encrypt_key),
+        catalog=catalog_for(store, catalog),
+    )
 
 
 @app.command("get")
@@ -197,6 +221,7 @@ def get(
     recursive: Recursive = False,
     encrypt_key: EncryptKey = None,
     allow_plain: AllowPlain = False,
+    resume: Resume = True,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -205,19 +230,21 @@ def get(
 
     With --recursive, keys that have no safe place below TARGET (such as ../../x) are refused,
     listed, and make the exit code 1."""
-    _on(
-        store,
-        lambda handle: transfer.get(
-            handle,
-            path,
-            target,
-            bucket=bucket,
-            recursive=recursive,
-            report=transfer.Report(quiet, as_json),
-        ),
-        debug=debug,
-        layers=Layers(False, encrypt_key, allow_plain),
-    )
+
+    async def work(handle: trove.Trove) -> int:
+        with bars(quiet=quiet or as_json) as shown:
+            return await transfer.get(
+                handle,
+                path,
+                target,
+                bucket=bucket,
+                recursive=recursive,
+                report=transfer.Report(quiet, as_json),
+                shown=shown,
+                resume=resume,
+            )
+
+    _on(store, work, debug=debug, layers=Layers(False, encrypt_key, allow_plain))
 
 
 @app.command("rm")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Folder", "Found", "Refused", "files_below", "stdin_chunks", "writing"]
+__all__ = ["Folder", "Found", "Refused", "files_below", "free_name", "stdin_chunks", "writing"]
 
 _PIECE = 256 * 1024
 _HERE = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -63,6 +63,19 @@ def _replacing(folder: int, name: str) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
         raise
+
+
+def free_name(folder: Path, name: str) -> None:
+    """Raises `Refused` where a file of this name cannot stand in ``folder``, or something that
+    is not a file, a link too, stands there."""
+    if len(_segments(name)) != 1:
+        raise Refused("a name has no '/'")
+    try:
+        found = os.lstat(folder / name)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused(f"{name!r} is in the way and not a file")
 
 
 class Folder:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import os
+import stat
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from trove_async import ObjectInfo, Trove
+from trove_async import ObjectInfo, Progress, Trove, UnsupportedError
 from trove_async.cli import show
 from trove_async.cli.address import Place, UsageError, locate
-from trove_async.cli.files import Folder, files_below, stdin_chunks, writing
+from trove_async.cli.files import Folder, files_below, free_name, stdin_chunks, writing
+from trove_async.cli.progress import Bars
 from trove_async.cli.run import FAILED, OK, each
 from trove_async.cli.verbs import below, cat
 
 __all__ = ["PutSettings", "Report", "copy", "get", "put"]
+
+_NO_BARS = Bars()
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,11 @@ class PutSettings:
     metadata: Mapping[str, str]
     if_none_match: Literal["*"] | None
     if_match: str | None
+    resume: bool = True
+
+
+_WORTH = 16 * 1024 * 1024
+"""Bytes of a file from which it is sent in parts that are remembered."""
 
 
 async def put(
@@ -51,6 +62,7 @@ async def put(
     recursive: bool,
     settings: PutSettings,
     report: Report,
+    shown: Bars = _NO_BARS,
 ) -> int:
     place = locate(store, path, bucket)
     if not place.bucket:
@@ -75,17 +87,46 @@ async def put(
 
     async def one(item: tuple[Path | None, Place]) -> None:
         file, target = item
-        body = stdin_chunks() if file is None else file
-        info = await store.put(
+        if file is None:
+            info = await store.put(
+                target.bucket,
+                target.key,
+                stdin_chunks(),
+                content_type=settings.content_type,
+                metadata=settings.metadata,
+                if_none_match=settings.if_none_match,
+                if_match=settings.if_match,
+            )
+        else:
+            info = await send(target, file)
+        report.done("put", target, info, None if file is None else str(file))
+
+    async def send(target: Place, file: Path) -> ObjectInfo:
+        status = file.stat()
+        worth = stat.S_ISREG(status.st_mode) and status.st_size >= _WORTH
+        with shown.file(str(target)) as on_progress:
+            try:
+                return await upload(target, file, settings.resume and worth, on_progress)
+            except UnsupportedError:
+                if not (settings.resume and worth):
+                    raise
+            # Not a store that takes parts: then in one go.
+            return await upload(target, file, False, on_progress)
+
+    async def upload(
+        target: Place, file: Path, resumable: bool, hook: OnProgress | None
+    ) -> ObjectInfo:
+        return await store.upload(
             target.bucket,
             target.key,
-            body,
+            file,
+            resumable=resumable,
+            on_progress=hook,
             content_type=settings.content_type,
             metadata=settings.metadata,
             if_none_match=settings.if_none_match,
             if_match=settings.if_match,
         )
-        report.done("put", target, info, None if file is None else str(file))
 
     async with aclosing(planned()) as items:
         failed = await each(items, one, name=lambda item: str(item[1]))
@@ -112,6 +153,8 @@ async def get(
     bucket: str | None,
     recursive: bool,
     report: Report,
+    shown: Bars = _NO_BARS,
+    resume: bool = True,
 ) -> int:
     if recursive:
         if target is None:
@@ -121,15 +164,21 @@ async def get(
         return await cat(store, path, bucket=bucket, part=None)
     place = locate(store, path, bucket).object()
     if target is None or Path(target).is_dir():
-        folder = Folder(Path(target or "."))
-        try:
-            name = place.key.rpartition("/")[2]
-            info = await _fetch(store, place, folder.writing(name))
-        finally:
-            folder.close()
-        report.done("get", place, info, str(Path(target or ".", name)))
+        name = place.key.rpartition("/")[2]
+        free_name(Path(target or "."), name)
+        file = Path(target or ".", name)
+        told = str(file)
     else:
-        report.done("get", place, await _fetch(store, place, writing(Path(target))), target)
+        told = target
+        file = Path(os.path.realpath(target))  # links are followed, as cp does
+        if file.exists() and not file.is_file():  # a device or a pipe is written as it is
+            report.done("get", place, await _fetch(store, place, writing(file)), target)
+            return OK
+    with shown.file(str(place)) as on_progress:
+        info = await store.download(
+            place.bucket, place.key, file, resumable=resume, on_progress=on_progress
+        )
+    report.done("get", place, info, told)
     return OK
 
 
