@@ -104,7 +104,7 @@ async def attempt(place: Place, operation: str, fault: Fault) -> None:
 MATRIX = [
     case
     for case in itertools.product(OPERATIONS, FAULTS, OFFSETS)
-    # moto stores what came of a body that was cut
+    # moto takes a head that was cut for a whole one, without a body
     if not (case[0].startswith("put") and case[1] == "truncate up")
 ]
 
