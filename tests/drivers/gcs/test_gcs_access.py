@@ -187,14 +187,18 @@ async def test_wrong_credentials_are_told_without_showing_them(gcs: Server, tmp_
     assert "PRIVATE" not in shown and "assertion" not in shown
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"a": 1}', '{"type": "unknown"}'])
+_NO_KEY = '{"type": "service_account", "client_email": "a@b", "private_key": "secret"}'
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"a": 1}', '{"type": "unknown"}', _NO_KEY])
 async def test_key_files_that_are_none_are_refused(tmp_path: Path, text: str | None) -> None:
     """The SDK would take the machine's own account then."""
     path = tmp_path / "account.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InvalidConfigError):
+    with pytest.raises(InvalidConfigError) as raised:
         await GCSDriver(GCSConfig(credentials=str(path))).open()
+    assert "secret" not in repr(raised.value)
 
 
 async def test_a_token_service_that_hangs_is_a_timeout(

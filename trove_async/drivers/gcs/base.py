@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from trove_async._threads import settle
 from trove_async.driver import Features
 from trove_async.drivers.gcs.config import GCSConfig, SignBlob
-from trove_async.drivers.gcs.credentials import Tokens, account_of, signer_of, token_of
+from trove_async.drivers.gcs.credentials import Tokens, account_of, key_of, signer_of, token_of
 from trove_async.drivers.gcs.transport import Client, new_session
 from trove_async.errors import (
     DriverClosedError,
@@ -104,12 +104,20 @@ class GCSBase:
         session = new_session(config)
         try:
             token = token_of(config, account, session)
-            signer = signer_of(config, account, token)
+            if token is not None:
+                account = token.service_data
+            key = await key_of(account)
+            if token is not None and key is not None:
+                token.service_data = {**token.service_data, "private_key": key}
+            signer = signer_of(config, account, key)
             project = config.project or _project(account)
             client = Client(session, config.root, Tokens(token), config.read_timeout)
         except BaseException:
             await session.close()
             raise
+        if self._opened is not None:  # somebody else was faster
+            await session.close()
+            return
         self._opened = Opened(client, project, signer)
 
     async def close(self) -> None:
