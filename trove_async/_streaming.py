@@ -13,6 +13,7 @@ from trove_async.driver.base import Chunks
 from trove_async.errors import (
     BackpressureError,
     InvalidConfigError,
+    InvalidInputError,
     ObjectNotFoundError,
     UnsupportedError,
 )
@@ -205,10 +206,25 @@ class Streaming(Files):
     async def _session(
         self, direction: StreamDirection, bucket: str, key: str, given: StreamArguments
     ) -> Session | None:
-        resumable = given.get("resumable") or given.get("session") is not None
-        if not resumable or direction is not StreamDirection.UPLOAD:
+        if direction is not StreamDirection.UPLOAD:
             return None
-        raise UnsupportedError("resumable uploads are not there yet")
+        id = given.get("session")
+        if id is None and not given.get("resumable"):
+            return None
+        if given.get("raw"):
+            raise UnsupportedError("a raw upload cannot be resumed")
+        uploads = self.uploads
+        if id is None:
+            put: dict[str, Any] = {
+                name: given[name] for name in _PUT if name in given and name != "raw"
+            }
+            plan = uploads.planned(bucket, key, fingerprint=given.get("fingerprint"), **put)
+            return await uploads.obtain(plan)
+        session = await uploads.resume(id)
+        if (session.bucket, session.key) != (bucket, key):
+            await session.aclose()
+            raise InvalidInputError(f"the session {id} is of another object")
+        return session
 
 
 def make_pools(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -114,7 +114,8 @@ class UploadMachine(Machine):
                 **self.hooks(),
             )
             await stream.start()
-            return stream
+            opened: Stream = stream
+            return opened
 
         self.stream = self.run(started())
 
@@ -163,7 +164,7 @@ class UploadMachine(Machine):
         """All in the same turn of the loop."""
         for name in ends:
             stream = self.stream
-            calls = {
+            calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
                 "complete": stream.complete,
                 "fail": lambda: self.stream.fail(OSError("of the test")),
                 "cancel": stream.cancel,
@@ -273,7 +274,8 @@ class DownloadMachine(Machine):
                 **self.hooks(),
             )
             await stream.start()
-            return stream
+            opened: Stream = stream
+            return opened
 
         self.start = start
         self.stream = self.run(started())

@@ -101,10 +101,10 @@ async def test_what_is_legal(store: Trove, gate: Gate, state: StreamState, call:
 
 async def test_a_stream_is_idle_when_awaited_and_started_when_entered(store: Trove) -> None:
     stream = await store.stream("box", "k", UP)
-    assert stream.state is S.IDLE
+    states = [stream.state]
     async with stream:
-        assert stream.state is S.ACTIVE
-    assert stream.state is S.COMPLETED
+        states.append(stream.state)
+    assert [*states, stream.state] == [S.IDLE, S.ACTIVE, S.COMPLETED]
     assert await store.get_bytes("box", "k") == b""
 
 

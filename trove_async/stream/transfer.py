@@ -8,10 +8,8 @@ dropped, and then this is still here to be cancelled.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from trove_async._threads import settle
 from trove_async.errors import (
@@ -23,12 +21,12 @@ from trove_async.errors import (
     TroveError,
 )
 from trove_async.model import ObjectInfo
+from trove_async.stream.aside import log, over, tell
 from trove_async.stream.metrics import Meter, StreamMetrics
 from trove_async.stream.settings import StreamDirection, StreamOptions, StreamState
 
 __all__ = ["Half", "Transfer"]
 
-log = logging.getLogger("trove_async.stream")
 S = StreamState
 V = TypeVar("V")
 
@@ -141,7 +139,14 @@ class Transfer:
             self.carry(half)
 
     def carry(self, half: Half) -> None:
-        self._movers[self.loop.create_task(self._carry(half), name=f"trove-{self.id}")] = half
+        task = self.loop.create_task(self._carry(half), name=f"trove-{self.id}")
+        self._movers[task] = half
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled before its first step has not told of its end."""
+        if self._movers.pop(task, None) is not None and self.is_live:
+            self._end(*(self._verdict or (S.CANCELLED, None)), own=self._is_own_failure)
 
     def pause(self) -> None:
         if self.state is not S.ACTIVE:
@@ -279,7 +284,7 @@ class Transfer:
         for task in [task for task, owner in self._movers.items() if owner is half]:
             del self._movers[task]
             task.cancel()
-            await _over(task)
+            await over(task)
 
     async def _clean_up(self) -> None:
         me = asyncio.current_task()
@@ -289,7 +294,7 @@ class Transfer:
             if self.state is not S.COMPLETED or self.direction is StreamDirection.BIDI:
                 for task in others:
                     task.cancel()
-            for job in (*map(_over, others), *(half.close() for half in self.halves)):
+            for job in (*map(over, others), *(half.close() for half in self.halves)):
                 try:
                     await settle(asyncio.ensure_future(job))
                 except asyncio.CancelledError as exc:
@@ -319,13 +324,7 @@ class Transfer:
             await self.tell(options.on_error, self.error or StreamError("failed", **self.where()))
 
     async def tell(self, hook: Callable[[V], Awaitable[None] | None], value: V) -> None:
-        """Errors of hooks are logged and break nothing."""
-        try:
-            answer = hook(value)
-            if isawaitable(answer):
-                await answer
-        except Exception:
-            log.exception("a hook of stream %s failed", self.id)
+        await tell(self.id, hook, value)
 
     async def report(self, half: Half) -> None:
         hook = self.options.on_progress
@@ -348,7 +347,7 @@ class Transfer:
             await asyncio.wait([ending])
         except asyncio.CancelledError:
             ending.cancel()
-            await _over(ending)
+            await over(ending)
             raise
 
     async def outcome(self) -> ObjectInfo:
@@ -389,19 +388,3 @@ class Transfer:
         elapsed = end - self._started if self._started is not None else 0.0
         throughput = (sent + received) / elapsed if elapsed > 0 else 0.0
         return StreamMetrics(sent, received, chunks, self.dropped, throughput, elapsed)
-
-
-def _over(task: asyncio.Task[None]) -> Coroutine[Any, Any, None]:
-    async def wait() -> None:
-        interrupted: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as exc:
-                interrupted = exc
-        if not task.cancelled():
-            task.exception()
-        if interrupted is not None:
-            raise interrupted
-
-    return wait()
