@@ -93,26 +93,25 @@ class Parallel:
         self._sent: dict[int, BlockId] = {}
         self.size = 0
 
-    async def run(self, supply: Supply, first: Part, declared: int | None, part_size: int) -> None:
+    async def run(self, supply: Supply, declared: int | None, part_size: int) -> None:
         """Returns when every block is there; raises the first error when none is on its way
         any more."""
         running: set[asyncio.Task[None]] = set()
-        number, part = 1, first
+        number, is_last = 0, False
         try:
-            while True:
-                while len(running) >= self._concurrency:
-                    running = await _some(running)
-                self.size += part.size
-                running.add(asyncio.create_task(self._one(number, part)))
-                if part.is_last:
-                    break
+            while not is_last:
                 number += 1
                 if number > MOST_PARTS:
                     raise InvalidInputError("the body does not fit into 50,000 blocks")
+                while len(running) >= self._concurrency:
+                    running = await _some(running)
                 # A known length needs no growth: its blocks were made to fit.
                 wanted = part_size if declared is not None else size_of_part(number, part_size)
                 part = await supply.take(wanted)
-            del part
+                self.size += part.size
+                is_last = part.is_last
+                running.add(asyncio.create_task(self._one(number, part)))
+                del part
             check_size(self.size, declared)
             while running:
                 running = await _some(running)

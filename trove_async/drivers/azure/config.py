@@ -66,7 +66,7 @@ class AzureConfig:
     part_size: int = 8 * MiB
     """Bytes per block, 64 KiB to 4,000 MiB. A body that fits into one is a single Put Blob."""
     concurrency: int = 4
-    """Blocks on their way at once; a put holds at most one more in memory."""
+    """Blocks in memory at once: on their way, but for the one that is being filled."""
     versions: VersionMode = "none"
     """What the account has, for it cannot be asked: ``versions`` of every blob by itself, or
     ``snapshots`` that somebody takes (`AzureDriver.snapshot`)."""

@@ -37,15 +37,23 @@ def _owned(chunk: Bytes) -> bytes | memoryview:
 class Supply:
     """Parts of exactly the size asked for, but for the last one."""
 
-    __slots__ = ("_body", "_ended", "_rest")
+    __slots__ = ("_body", "_ended", "_rest", "_taken")
 
     def __init__(self, body: Chunks) -> None:
         self._body = body
         self._rest: bytes | memoryview | None = None
         self._ended = False
+        self._taken: Part | None = None
+
+    def put_back(self, part: Part) -> None:
+        """The next `take` gives it, whatever size it asks for."""
+        self._taken = part
 
     async def take(self, size: int) -> Part:
         """Looks at what follows, so that the last part is known to be it."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            return taken
         pieces: list[bytes | memoryview] = []
         small = bytearray()  # many tiny chunks cost more in objects than in bytes
         length = 0

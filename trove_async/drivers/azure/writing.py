@@ -65,7 +65,7 @@ def published_metadata(options: PutOptions) -> dict[str, str]:
 
 class Writes(Reads):
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
-        """Memory: the blocks on their way and the one that is being filled."""
+        """Memory: as many blocks as are sent at once."""
         opened = self._now()
         opened.blob("PUT", bucket, key)
         self._check_write(opened, options)
@@ -79,7 +79,9 @@ class Writes(Reads):
         supply = Supply(body)
         first = await supply.take(part_size)
         if not first.is_last:
-            return await self._parted(opened, bucket, key, supply, first, options)
+            supply.put_back(first)
+            del first  # not held while the others go
+            return await self._parted(opened, bucket, key, supply, options)
         check_size(first.size, options.size)
         if options.if_match is not None or options.if_none_match is not None:
             return await self._single(opened, bucket, key, first, options)
@@ -151,7 +153,6 @@ class Writes(Reads):
         bucket: str,
         key: str,
         supply: Supply,
-        first: Part,
         options: PutOptions,
     ) -> ObjectInfo:
         await self._check_condition(bucket, key, options)
@@ -160,7 +161,7 @@ class Writes(Reads):
             lambda number, part: send_block(opened, bucket, key, token, number, part),
             options.concurrency or self.config.concurrency,
         )
-        await parallel.run(supply, first, options.size, self._part_size(options))
+        await parallel.run(supply, options.size, self._part_size(options))
         metadata = published_metadata(options)
         committing = asyncio.ensure_future(
             self._commit(opened, bucket, key, parallel.ids, options, metadata, parallel.size)
