@@ -35,6 +35,7 @@ DRIVERS = {  # name -> factory, and the stacks it is run with
     "gcs": ("tests.conformance.gcs_drivers:gcs", REMOTE),
     "gcs-versioned": ("tests.conformance.gcs_drivers:gcs_versioned", ("bare",)),
     "gcs-json": ("tests.conformance.gcs_drivers:gcs_json", ("bare",)),
+    "azure": ("tests.conformance.azure_drivers:azurite", REMOTE),
 }
 
 
