@@ -30,6 +30,7 @@ from trove_async.errors import (
     InvalidInputError,
     OperationTimeoutError,
     StorageFullError,
+    UploadIntegrityError,
 )
 from trove_async.model import MiB
 
@@ -68,6 +69,12 @@ FAULTS: dict[str, Callable[[int | float], Fault]] = {
 OFFSETS: tuple[int | float, ...] = (0, 1, 200, 0.5, 0.99)
 
 
+async def stored(place: Place, key: str, as_it_is: bool) -> bytes:
+    """``as_it_is``: after an error the record beside the bytes may be what was changed."""
+    async with await place.beside.get(place.bucket, key, raw=as_it_is) as reader:
+        return bytes(await reader.read())
+
+
 async def attempt(place: Place, operation: str, fault: Fault) -> None:
     await place.beside.put(place.bucket, "k", OLD)
     await place.beside.delete_many(place.bucket, ["fresh", "copied"])
@@ -81,7 +88,7 @@ async def attempt(place: Place, operation: str, fault: Fault) -> None:
         error = exc
     place.proxy.clear()
     page = await place.beside.list_page(place.bucket)
-    bodies = {info.key: await place.stored(info.key) for info in page.objects}
+    bodies = {info.key: await stored(place, info.key, error is not None) for info in page.objects}
     assert bodies.get("k") in ((OLD, NEW, LONG) if "delete" not in operation else (OLD, None))
     assert bodies.get("fresh") in (None, NEW) and bodies.get("copied") in (None, OLD)
     if error is not None:
@@ -130,6 +137,16 @@ async def test_a_lost_reply_to_a_conditional_put_is_success(gcs: Server) -> None
         place.proxy.add(lost)
         info = await place.store.put(place.bucket, "k", NEW, if_none_match="*")
         assert lost.hits == 1 and info.size == len(NEW) and await place.stored() == NEW
+
+
+@pytest.mark.parametrize("body", [NEW, LONG])
+async def test_metadata_that_was_changed_on_its_way_is_noticed(gcs: Server, body: bytes) -> None:
+    async with opened(gcs) as place:
+        sent = {"a": "x" * 500}
+        for when in ("uploadType=multipart", "uploadType=resumable&name"):
+            place.proxy.add(faults.corrupt("up", at=700, when=when))
+        with pytest.raises(UploadIntegrityError):
+            await place.store.put(place.bucket, "k", body, metadata=sent)
 
 
 async def test_a_body_of_an_iterator_is_sent_again(gcs: Server) -> None:

@@ -93,10 +93,13 @@ class GCSBase:
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a driver is not pickled; open it again from its DSN")
 
+    def is_open(self) -> bool:
+        return self._opened is not None
+
     async def open(self) -> None:
         """Reads the credentials. A server that cannot be reached is noticed by the first
         verb."""
-        if self._opened is not None:
+        if self.is_open():
             self._now()
             return
         config = self.config
@@ -115,7 +118,7 @@ class GCSBase:
         except BaseException:
             await session.close()
             raise
-        if self._opened is not None:  # somebody else was faster
+        if self.is_open():  # somebody else was faster
             await session.close()
             return
         self._opened = Opened(client, project, signer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -137,7 +138,7 @@ class Writes(Reads):
             pieces=pieces,
             size=size,
         )
-        return _compared(answer, bucket, key, part.size, crc)
+        return _compared(answer, bucket, key, part.size, crc, metadata)
 
     async def _long(
         self,
@@ -192,15 +193,26 @@ class Writes(Reads):
         check_size(size, options.size)
         answer = await upload.send(part, crc)
         assert answer is not None
-        return _compared(answer, bucket, key, size, base64_crc(crc))
+        return _compared(answer, bucket, key, size, base64_crc(crc), options.metadata)
 
 
-def _compared(answer: dict[str, Any], bucket: str, key: str, size: int, crc: str) -> ObjectInfo:
-    """What the server says it got, against what was sent."""
+def _compared(
+    answer: dict[str, Any],
+    bucket: str,
+    key: str,
+    size: int,
+    crc: str,
+    metadata: Mapping[str, str],
+) -> ObjectInfo:
+    """What the server says it got, against what was sent. The checksum covers the body alone."""
     theirs = answer.get("crc32c")
     info = info_of(answer, key)
     if info.stored_size != size or (theirs is not None and theirs != crc):
         raise UploadIntegrityError(
             "the server got other bytes than were sent", bucket=bucket, key=key
+        )
+    if info.metadata != {name.lower(): value for name, value in metadata.items()}:
+        raise UploadIntegrityError(
+            "the server got other metadata than was sent", bucket=bucket, key=key
         )
     return info
