@@ -165,7 +165,9 @@ class Files(Services):
         reporter = Reporter(on_progress, None)
         backend = self._place(bucket, key)
         if concurrency is None:
-            concurrency = 1 if backend.features.min_part_size is None else 4
+            features = backend.features
+            is_near = features.min_part_size is None and features.max_part_size is None
+            concurrency = 1 if is_near else 4
         download = Download(
             self,
             bucket,

@@ -42,7 +42,7 @@ from trove_async.stream.session import Message, PartRecord, Plan, SessionCatalog
 __all__ = ["Passage", "begun", "early"]
 
 _NETWORKED: Final = 4
-"""Parts on their way at once, where the backend is far enough to have a least part size."""
+"""Parts on their way at once, where the backend is far enough to bound the size of parts."""
 _PIECE: Final = MiB
 
 
@@ -207,7 +207,8 @@ class Passage:
         features = self._backend.features
         if features.parts_in_order:
             return 1
-        return self._plan.concurrency or (1 if features.min_part_size is None else _NETWORKED)
+        is_near = features.min_part_size is None and features.max_part_size is None
+        return self._plan.concurrency or (1 if is_near else _NETWORKED)
 
     async def _fixed(self, number: int, data: Bytes, is_last: bool) -> PartRecord:
         """What is known of this part, if it is this one; else what is to be known of it.
