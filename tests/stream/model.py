@@ -76,6 +76,9 @@ class Machine(RuleBasedStateMachine):
 
 
 class UploadMachine(Machine):
+    """What is legal next may depend on a worker thread (the spool), so rules look at run time:
+    a precondition that did would confuse hypothesis."""
+
     def __init__(self) -> None:
         super().__init__()
         self.gate = Gate()
@@ -174,16 +177,16 @@ class UploadMachine(Machine):
             self.ends.append((name, self.task(calls[name]())))
         self.spin(turns)
 
-    @precondition(lambda self: self.writes and not self.writes[-1][1].done())
     @rule(turns=st.integers(0, 2))
     def cancel_a_write(self, turns: int) -> None:
-        self.writes[-1][1].cancel()
+        if self.writes:
+            self.writes[-1][1].cancel()
         self.spin(turns)
 
-    @precondition(lambda self: self.ends and not self.ends[-1][1].done())
     @rule(turns=st.integers(0, 2))
     def cancel_an_end(self, turns: int) -> None:
-        self.ends[-1][1].cancel()
+        if self.ends:
+            self.ends[-1][1].cancel()
         self.spin(turns)
 
     @rule()
@@ -337,10 +340,9 @@ class DownloadMachine(Machine):
             self.run(getattr(self.stream, call)())
         self.spin(1)
 
-    @precondition(lambda self: self.at > 500)
     @rule(end=st.sampled_from(["cancel", "fail", "aclose"]), really=st.integers(0, 5))
     def end(self, end: str, really: int) -> None:
-        if really == 0:
+        if really == 0 and self.at > 500:
             self.run(getattr(self.stream, end)())
         self.spin(1)
 

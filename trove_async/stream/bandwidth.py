@@ -25,17 +25,16 @@ class Bandwidth:
         self.rate = rate
         self.piece = max(1, int(rate * BURST))
         self._clock = clock
-        self._spent = clock() - BURST
+        self._spent = clock()  # nobody rested yet: the first of many gets no head start
 
     async def take(self, size: int) -> None:
         """Returns when ``size`` bytes may pass. Cancelled, it has taken nothing."""
         now = self._clock()
         cost = size / self.rate
         self._spent = max(self._spent, now - BURST) + cost
-        delay = self._spent - now
-        if delay > 0:
-            try:
-                await asyncio.sleep(delay)
-            except asyncio.CancelledError:
-                self._spent -= cost
-                raise
+        try:
+            # Also when there is no need to wait: others who want to take come first then.
+            await asyncio.sleep(max(0.0, self._spent - now))
+        except asyncio.CancelledError:
+            self._spent -= cost
+            raise

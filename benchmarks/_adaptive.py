@@ -1,0 +1,139 @@
+"""ADAPTIVE against BLOCK before a jittery consumer, in a loop whose time is computed: the
+result is the same on every machine.
+
+The model: a chunk costs the consumer 1 ms, and its bytes come at a rate that changes every
+second in turn: 40 MB/s, then 2 MB/s (a client on a radio link). The object is always faster. A chunk
+moves wholly at the rate at which it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from _harness import Report
+
+from trove_async import Backpressure, MiB, StreamDirection
+from trove_async.stream.inbound import Inbound
+from trove_async.stream.settings import StreamOptions
+from trove_async.stream.transfer import Transfer
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tests.stream.clock import in_clockwork
+
+PER_CHUNK, PHASE, FAST, SLOW = 0.001, 1.0, 40e6, 2e6
+SIZE = 512 * MiB
+Samples = list[tuple[float, float]]
+
+
+class Object:
+    """512 MiB that are there at once, in pieces of 1 MiB."""
+
+    def __init__(self) -> None:
+        self.length = SIZE
+
+    @property
+    def info(self):  # type: ignore[no-untyped-def]  # nothing asks for more than its size
+        return self
+
+    @property
+    def size(self) -> int:
+        return SIZE
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        piece = bytes(MiB)
+        for _ in range(SIZE // MiB):
+            yield piece
+
+    async def aclose(self) -> None: ...
+
+
+async def _moved(policy: Backpressure) -> tuple[float, float, float, Samples]:
+    """Seconds, bytes waiting on average over time and at most, samples of it."""
+    loop = asyncio.get_running_loop()
+    transfer = Transfer(
+        "str_model",
+        StreamDirection.DOWNLOAD,
+        "box",
+        "k",
+        StreamOptions(backpressure=policy, queue_size=16),
+        stream_timeout=None,
+        idle_timeout=None,
+        on_end=lambda transfer: None,
+    )
+
+    async def open(range: slice | None, etag: str | None) -> Object:
+        return Object()
+
+    inbound = Inbound(transfer, open, None, None)  # type: ignore[arg-type]  # the object above
+    transfer.halves.append(inbound)
+    transfer.begin()
+    began, area, most, samples = loop.time(), 0.0, 0.0, []
+    while (chunk := await inbound.next()) is not None:
+        now = loop.time()
+        rate = FAST if int(now / PHASE) % 2 == 0 else SLOW
+        for _ in range(40):
+            await asyncio.sleep(0)  # the producer fills the queue
+        waiting = float(sum(len(item.data) for item in inbound._channel.items))
+        took = PER_CHUNK + len(chunk.data) / rate
+        samples.append((now - began, waiting))
+        area += waiting * took
+        most = max(most, waiting)
+        await asyncio.sleep(took)
+    passed = loop.time() - began
+    await transfer.ended()
+    return passed, area / passed, most, samples
+
+
+def jittery(report: Report, plot: Path | None) -> None:
+    found = {p: in_clockwork(_moved(p)) for p in (Backpressure.BLOCK, Backpressure.ADAPTIVE)}
+    report.say("### ADAPTIVE against BLOCK, 512 MiB to a consumer of 40 and 2 MB/s in turn")
+    report.say()
+    report.say("| policy | seconds | MB/s | MiB waiting, mean | at most |")
+    report.say("|---|---|---|---|---|")
+    for policy, (took, mean, most, _) in found.items():
+        report.say(
+            f"| {policy.value} | {took:.1f} | {SIZE / took / 1e6:.0f} | {mean / MiB:.1f} "
+            f"| {most / MiB:.1f} |"
+        )
+    report.say()
+    block, adaptive = found[Backpressure.BLOCK], found[Backpressure.ADAPTIVE]
+    reached = (
+        f"{block[1] / adaptive[1]:.1f} times less waiting in memory, "
+        f"{block[0] / adaptive[0]:.2f} times the throughput"
+    )
+    report.judge("ADAPTIVE before a jittery consumer", reached, "better in one", True, "the model")
+    if plot is not None:
+        plot.write_text(_svg({p.value: samples for p, (_, _, _, samples) in found.items()}))
+
+
+def _svg(lines: dict[str, Samples]) -> str:
+    """Bytes that wait, over time."""
+    width, height = 640, 260
+    end = max(samples[-1][0] for samples in lines.values())
+    top = max(value for samples in lines.values() for _, value in samples)
+    shapes = []
+    for number, (name, samples) in enumerate(lines.items()):
+        colour = ("#c0392b", "#2471a3")[number]
+        step = max(1, len(samples) // 600)
+        points = " ".join(
+            f"{50 + at / end * (width - 70):.1f},{height - 30 - value / top * (height - 60):.1f}"
+            for at, value in samples[::step]
+        )
+        shapes.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="1.2" points="{points}"/>'
+            f'<text x="{60 + 110 * number}" y="18" fill="{colour}">{name}</text>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">'
+        f'<rect width="{width}" height="{height}" fill="white"/>'
+        f'<path d="M50 25V{height - 30}H{width - 20}" fill="none" stroke="#555"/>'
+        f'<text x="4" y="36">{top / MiB:.0f} MiB</text>'
+        f'<text x="{width - 60}" y="{height - 10}">{end:.0f} s</text>'
+        f'<text x="{width - 270}" y="18">bytes waiting in the queue</text>'
+        + "".join(shapes)
+        + "</svg>\n"
+    )
