@@ -5,7 +5,9 @@ from trove_async._bucket import Bucket
 from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
 from trove_async._router import RouteFunction
+from trove_async._session import UploadSession
 from trove_async._trove import Trove, open
+from trove_async._uploads import Uploads
 from trove_async.config import PoolConfig, RetryPolicy, Timeouts
 from trove_async.driver import (
     DSN,
@@ -123,6 +125,8 @@ __all__ = [
     "RetryPolicy",
     "Timeouts",
     "RouteFunction",
+    "Uploads",
+    "UploadSession",
     # sizes in bytes
     "KiB",
     "MiB",

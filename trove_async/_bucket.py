@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Unpack
 
 from trove_async._opening import Opening
+from trove_async._progress import OnProgress
 from trove_async._reader import ObjectReader
 from trove_async._streaming import Streaming
 from trove_async._watching import Watching
@@ -254,6 +256,58 @@ class Bucket:
     ) -> PresignedRequest:
         return await self._store.presign_put(
             self.name, key, expires=expires, content_type=content_type, size=size, checksum=checksum
+        )
+
+    async def upload(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        resumable: bool = False,
+        on_progress: OnProgress | None = None,
+        part_size: int | None = None,
+        concurrency: int | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        storage_class: str | None = None,
+        checksum: str | None = None,
+        if_none_match: str | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        return await self._store.upload(
+            self.name,
+            key,
+            path,
+            resumable=resumable,
+            on_progress=on_progress,
+            part_size=part_size,
+            concurrency=concurrency,
+            content_type=content_type,
+            metadata=metadata,
+            tags=tags,
+            storage_class=storage_class,
+            checksum=checksum,
+            if_none_match=if_none_match,
+            if_match=if_match,
+        )
+
+    async def download(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        resumable: bool = False,
+        on_progress: OnProgress | None = None,
+        concurrency: int | None = None,
+    ) -> ObjectInfo:
+        return await self._store.download(
+            self.name,
+            key,
+            path,
+            resumable=resumable,
+            on_progress=on_progress,
+            concurrency=concurrency,
         )
 
     def stream(

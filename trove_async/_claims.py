@@ -4,7 +4,6 @@ process still lives."""
 from __future__ import annotations
 
 import os
-import secrets
 from functools import lru_cache
 
 __all__ = ["is_dead", "new_owner"]
@@ -33,7 +32,7 @@ def _started(pid: int) -> str | None:
 
 def new_owner() -> str:
     pid = os.getpid()
-    return f"{_machine()}:{pid}:{_started(pid) or ''}:{secrets.token_hex(8)}"
+    return f"{_machine()}:{pid}:{_started(pid) or ''}:{os.urandom(8).hex()}"
 
 
 def is_dead(owner: str) -> bool:

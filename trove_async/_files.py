@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from trove_async._chunks import Body, as_body
@@ -80,7 +79,7 @@ class Files(Services):
             return await self._core.seam.run(
                 "upload", plan.bucket, plan.key, plan, work, replayable=False
             )
-        source = as_body(Path(path), self._core.chunk_size)
+        source = _body(path, self._core.chunk_size)
         reporter = Reporter(on_progress, source.size)
 
         def watched() -> Chunks:
@@ -91,7 +90,7 @@ class Files(Services):
             info = await self.put(
                 bucket,
                 key,
-                Path(path) if on_progress is None else Body(watched, source.size, None, True),
+                source if on_progress is None else Body(watched, source.size, None, True),
                 content_type=content_type,
                 metadata=metadata,
                 tags=tags,
@@ -119,7 +118,7 @@ class Files(Services):
         def source() -> Chunks:
             reporter.restart()
             # In small pieces: what is acknowledged is only compared, and the rest is cut anyway.
-            body = as_body(Path(path), min(_CHUNK, self._core.chunk_size))
+            body = _body(path, min(_CHUNK, self._core.chunk_size))
             return Unchanged(body.open(), path, plan.fingerprint or "")
 
         session.on_acknowledged = acknowledged
@@ -211,6 +210,12 @@ class Unchanged:
 
     async def aclose(self) -> None:
         await self._chunks.aclose()
+
+
+def _body(path: str | os.PathLike[str], chunk_size: int) -> Body:
+    from pathlib import Path  # only files need it
+
+    return as_body(Path(path), chunk_size)
 
 
 def fingerprint_of(path: str | os.PathLike[str]) -> str:

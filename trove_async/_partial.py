@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -43,7 +42,7 @@ class Partial:
         folder = os.path.realpath(folder)
         self._final = os.path.join(folder, name)
         if source is None:
-            word = secrets.token_hex(8)
+            word = os.urandom(8).hex()
         else:
             word = sha256(f"{source}\0{name}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
         self._folder = folder

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
-import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
@@ -71,7 +69,7 @@ class Staging:
         context = self._context()
         context.size = context.stored_size = size
         context.applied.clear()
-        path = os.path.join(self._folder, f".{secrets.token_hex(8)}")
+        path = os.path.join(self._folder, f".{os.urandom(8).hex()}")
         await _run(lambda: os.makedirs(self._folder, 0o700, exist_ok=True))
         file = await _run(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
@@ -87,7 +85,7 @@ class Staging:
                     await chain.aclose()
                 finally:
                     await _run(lambda: os.close(file))
-            etag = secrets.token_hex(8)
+            etag = os.urandom(8).hex()
             name = f"{number}-{count.count}-{etag}"
             before = self.parts.get(number)
             await _run(lambda: self._publish(path, name, before))
@@ -134,6 +132,8 @@ class Staging:
             await chain.aclose()
 
     async def clear(self) -> None:
+        import shutil  # only this needs it
+
         self.parts.clear()
         await _run(lambda: shutil.rmtree(self._folder, ignore_errors=True))
 

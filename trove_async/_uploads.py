@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -300,6 +299,8 @@ class Uploads:
         if claimed.message is not None:
             plan, upload_id = claimed.plan, claimed.message.upload_id
             await give_up(backend, plan.bucket, plan.key, upload_id, self._core.timeouts)
+        import shutil  # only sweeps need it
+
         folder = staging_folder(catalog, record.id)
         await settle(
             asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))

@@ -19,6 +19,8 @@ PROMISED = [
     "Opening",
     "ObjectReader",
     "RouteFunction",
+    "Uploads",
+    "UploadSession",
     "RetryPolicy",
     "Timeouts",
     "DSN",
