@@ -204,4 +204,6 @@ def broken(exc: Exception, host: str, bucket: str | None, key: str | None) -> Tr
         return UnavailableError(f"the connection to {host} failed: {about}", **where)
     if isinstance(exc, RuntimeError | ValueError) and "closed" in str(exc).lower():
         return DriverClosedError("the driver was closed", **where)
+    if isinstance(exc, ValueError):  # of aiohttp: a header or URL that cannot be
+        return InvalidInputError("a request that cannot be sent", **where)
     raise exc

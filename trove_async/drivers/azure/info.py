@@ -69,7 +69,7 @@ def _tier(tier: str | None, inferred: str | None) -> str | None:
 def info_of(key: str, headers: Mapping[str, str], size: int) -> ObjectInfo:
     """Of an answer to GET or HEAD; ``size`` is that of the whole object."""
     etag = headers.get("ETag")
-    if not etag:
+    if not etag or not etag.isascii() or not etag.isprintable():
         raise BackendError("the answer has no ETag")
     md5 = headers.get("x-ms-blob-content-md5")
     if md5 is None and headers.get("Content-Range") is None:

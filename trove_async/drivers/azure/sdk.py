@@ -40,6 +40,13 @@ _SMALL: Final = 64 * 1024  # bytes of a body that are joined
 _MOST_ANSWER: Final = 64 * 1024 * 1024  # 5,000 entries of a listing with all their metadata
 _HOST: Final = "blob.core.windows.net"
 _CONDITIONS: Final = ("if-match", "if-none-match")
+_SUCCESSES: Final = {
+    "GET": (200, 206),
+    "HEAD": (200,),
+    "PUT": (201, 202, 204),
+    "DELETE": (202,),
+}
+"""What somebody in between says in the service's place is often 200."""
 _READS: Final = ("GET", "HEAD")
 
 
@@ -148,12 +155,19 @@ class Connection:
             response = (await self._pipeline.run(sent, stream=True)).http_response
             is_kept = False  # by the stream, which then gives it back
             try:
-                if not 200 <= response.status_code < 300:
+                status = response.status_code
+                if not 200 <= status < 300:
                     await self._raise(request, response)
+                if status not in _SUCCESSES[request.method]:
+                    raise UnavailableError(
+                        f"{status} is no answer of the service to {request.method}",
+                        bucket=request.bucket or None,
+                        key=request.key or None,
+                    )
                 if request.is_stream:
                     is_kept = True
                     return Answer(
-                        response.status_code,
+                        status,
                         response.headers,
                         b"",
                         Download(response, request, self.host),
@@ -161,7 +175,7 @@ class Connection:
                 body = b""
                 if request.method == "GET":
                     body = await bounded_read(response, _MOST_ANSWER)
-                return Answer(response.status_code, response.headers, body)
+                return Answer(status, response.headers, body)
             finally:
                 if not is_kept:
                     await response.close()
