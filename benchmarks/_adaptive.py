@@ -2,8 +2,8 @@
 result is the same on every machine.
 
 The model: a chunk costs the consumer 1 ms, and its bytes come at a rate that changes every
-second in turn: 40 MB/s, then 2 MB/s (a client on a radio link). The object is always faster. A chunk
-moves wholly at the rate at which it began.
+second in turn: 40 MB/s, then 2 MB/s (a client on a radio link). A chunk moves wholly at the
+rate at which it began. The object is always faster.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 
 from tests.stream.gate import Gate, turns
 from trove_async import (
+    ObjectChangedError,
     ObjectNotFoundError,
     Stream,
     StreamClosedError,
@@ -146,6 +147,69 @@ async def test_the_last_chunk_completes_a_download(store: Trove) -> None:
     assert stream.state is S.COMPLETED
     assert stream.info is not None
     assert stream.info.size == 10
+
+
+async def test_a_download_can_be_sought_until_its_end_was_seen(store: Trove) -> None:
+    await store.put("box", "k", b"0123456789")
+    async with store.stream("box", "k", DOWN) as stream:
+        assert await stream.read(4) == b"0123"
+        assert stream.offset == 4
+        await stream.seek(1)
+        assert await stream.read(9) == b"123456789"
+        assert stream.offset == 10
+        await stream.seek(9)
+        assert (await anext(stream)).data == b"9"
+        await stream.pause()
+        await stream.seek(10)
+        await stream.resume()
+        assert await stream.read() == b""
+        with pytest.raises(StreamStateError):
+            await stream.seek(0)
+    assert stream.state is S.COMPLETED
+
+
+@pytest.mark.parametrize("leave", ["block", "aclose", "drop"])
+async def test_a_download_that_was_read_whole_is_completed(store: Trove, leave: str) -> None:
+    await store.put("box", "k", b"0123456789")
+    stream = await store.stream("box", "k", DOWN, on_complete=lambda info: told.append(info.size))
+    told: list[int] = []
+    await stream.start()
+    assert await stream.read(10) == b"0123456789"
+    if leave == "block":
+        async with stream:
+            pass
+    elif leave == "aclose":
+        await stream.aclose()
+    else:
+        del stream
+        await turns()
+    assert told == [10]
+
+
+async def test_a_range_is_read_and_sought_within_its_bounds(store: Trove) -> None:
+    await store.put("box", "k", b"0123456789")
+    for range, start, stop in (
+        (slice(2, 6), 2, 6),
+        (slice(-3, None), 7, 10),
+        (slice(4, 99), 4, 10),
+    ):
+        async with store.stream("box", "k", DOWN, range=range, chunk_size=2) as stream:
+            assert (await anext(stream)).offset == start
+            for wrong in (start - 1, stop + 1):
+                with pytest.raises(ValueError):
+                    await stream.seek(wrong)
+            await stream.seek(stop - 1)
+            assert await stream.read() == b"0123456789"[stop - 1 : stop]
+
+
+async def test_a_replaced_object_is_not_read_on(store: Trove) -> None:
+    await store.put("box", "k", b"0123456789")
+    with pytest.raises(ObjectChangedError):
+        async with store.stream("box", "k", DOWN, chunk_size=2) as stream:
+            await anext(stream)
+            await store.put("box", "k", b"9876543210")
+            await stream.seek(4)
+    assert stream.state is S.FAILED
 
 
 async def test_a_failure_of_the_transfer_is_raised_where_the_block_is_left(

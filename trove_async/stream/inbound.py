@@ -64,6 +64,7 @@ class Inbound:
         """Where the reading goes on after a seek."""
         self._index = 0
         self._rest: Chunk | None = None
+        self._is_last_given = False
         self._handed: tuple[float, int] | None = None
         self._seeking = asyncio.Lock()
 
@@ -208,8 +209,7 @@ class Inbound:
             return None
         self.position = chunk.offset + len(chunk.data)
         self.meter.add(len(chunk.data))
-        if chunk.final and transfer.direction is StreamDirection.DOWNLOAD:
-            transfer.completed(self._info)
+        self._is_last_given = chunk.final
         options = transfer.options
         if options.on_chunk is not None or options.on_progress is not None:
             try:
@@ -250,6 +250,18 @@ class Inbound:
             end = self.position
             self._rest = Chunk(max(0, self._index - 1), end - len(data), data)
 
+    def close_read(self) -> bool:
+        """Completes a download all of whose bytes the user has, though not yet been told of
+        its end; until then it can be sought. False: there is more."""
+        if self.is_read:
+            self._transfer.completed(self._info)
+        return self.is_read
+
+    @property
+    def is_read(self) -> bool:
+        is_download = self._transfer.direction is StreamDirection.DOWNLOAD
+        return is_download and self._is_last_given and self._rest is None
+
     @property
     def offset(self) -> int:
         return self.position - (len(self._rest.data) if self._rest is not None else 0)
@@ -279,6 +291,7 @@ class Inbound:
                 if transfer.is_live:
                     self._channel.restart()
                     self._rest = self._handed = None
+                    self._is_last_given = False
                     self.position = offset
                     self.meter.position = offset - self.start
                     transfer.carry(self)

@@ -179,7 +179,10 @@ class Stream:
         await self._transfer.ended()
 
     async def aclose(self) -> None:
-        """As `cancel`. It never completes: call `complete` or leave the block for that."""
+        """As `cancel`, but for a download that was read to its end. It never completes an upload:
+        call `complete` or leave the block for that."""
+        if self._in is not None:
+            self._in.close_read()
         await self.cancel()
 
     async def pause(self) -> None:
@@ -247,7 +250,7 @@ class Stream:
             await transfer.outcome()
         elif self._out is not None and transfer.is_live:
             await self.complete()
-        else:
+        elif self._in is None or not self._in.close_read():
             transfer.stop(S.CANCELLED)
         await transfer.ended()
         if error is None and (failure := transfer.failure()) is not None:
@@ -256,6 +259,9 @@ class Stream:
     def __del__(self) -> None:
         transfer = getattr(self, "_transfer", None)
         if transfer is None or not transfer.is_live:
+            return
+        if self._in is not None and self._in.is_read and not transfer.loop.is_closed():
+            transfer.loop.call_soon_threadsafe(self._in.close_read)
             return
         if not transfer.loop.is_closed():  # whatever thread the collector runs in
             transfer.loop.call_soon_threadsafe(transfer.stop, S.CANCELLED)
