@@ -12,8 +12,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.servers.postgres import Postgres
 from trove_async.catalog import MemoryCatalog, SQLCatalog, open_catalog
 from trove_async.errors import (
+    BackendError,
     InvalidConfigError,
     UnavailableError,
     UnsupportedFormatError,
@@ -108,6 +110,22 @@ async def test_no_server_is_an_unavailable_catalog() -> None:
     with pytest.raises(UnavailableError) as caught:
         await catalog.open()
     assert "s3cret" not in str(caught.value) + repr(catalog)
+
+
+async def test_a_server_that_refuses_is_an_error_of_ours(postgres: Postgres) -> None:
+    for url in (postgres.url("missing"), postgres.url().replace("trove@", "nobody:s3cret@")):
+        catalog = open_catalog(url)
+        with pytest.raises(BackendError) as caught:
+            await catalog.open()
+        assert "s3cret" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(BackendError):
+        await open_catalog(f"sqlite:///{tmp_path}/c.sqlite").open()
+    with pytest.raises(InvalidConfigError):
+        await open_catalog(f"sqlite:///{tmp_path}").open()
 
 
 @pytest.mark.parametrize(

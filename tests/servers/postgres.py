@@ -30,7 +30,7 @@ def _tool(name: str) -> str | None:
 
 
 class Postgres:
-    def __init__(self, initdb: str, server: str) -> None:
+    def __init__(self, initdb: str, server: str, ready: str) -> None:
         self._home = tempfile.mkdtemp(prefix="trove-postgres-")
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -59,11 +59,10 @@ class Postgres:
         while True:
             assert self._process.poll() is None, "postgres has ended"
             assert time.monotonic() < deadline, "postgres does not answer"
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+            asked = [ready, "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+            if subprocess.run(asked, check=False).returncode == 0:
                 break
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://trove@127.0.0.1:{self.port}/{database}"
@@ -81,11 +80,11 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Skips, with the reason, where it is not installed."""
-    initdb, server = _tool("initdb"), _tool("postgres")
-    if initdb is None or server is None:
+    initdb, server, ready = _tool("initdb"), _tool("postgres"), _tool("pg_isready")
+    if initdb is None or server is None or ready is None:
         pytest.skip("no PostgreSQL here: bash .ci/servers installs it")
     pytest.importorskip("asyncpg", reason="no asyncpg here: trove-async[sql]")
-    running = Postgres(initdb, server)
+    running = Postgres(initdb, server, ready)
     try:
         yield running
     finally:

@@ -132,6 +132,10 @@ class _translated:
             raise UnavailableError(f"the catalog does not answer: {error.orig}") from error
         if isinstance(error, SQLAlchemyError):
             raise BackendError(f"the catalog failed: {type(error).__name__}") from error
+        if type(error).__module__.startswith("asyncpg"):  # of a connection that is not made
+            if type(error).__name__ in ("CannotConnectNowError", "TooManyConnectionsError"):
+                raise UnavailableError("the catalog takes no connection now") from error
+            raise BackendError(f"the catalog refused: {type(error).__name__}") from error
         if isinstance(error, OSError):  # no server there
             raise UnavailableError(f"the catalog is not reached: {error.strerror}") from error
 
