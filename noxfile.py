@@ -34,7 +34,6 @@ DRIVERS = {  # name -> factory, and the stacks it is run with
     "s3-rclone": ("tests.conformance.s3_drivers:rclone", REMOTE),
     "gcs": ("tests.conformance.gcs_drivers:gcs", REMOTE),
     "gcs-versioned": ("tests.conformance.gcs_drivers:gcs_versioned", ("bare",)),
-    "gcs-json": ("tests.conformance.gcs_drivers:gcs_json", ("bare",)),
     "azure": ("tests.conformance.azure_drivers:azurite", REMOTE),
 }
 

@@ -41,6 +41,7 @@ from trove_async.model import ObjectInfo
 
 __all__ = ["Reads", "version_of"]
 
+_LOOKS: Final = 5
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
@@ -76,6 +77,11 @@ class Reads(GCSBase):
         # The XML API has no condition on generations that answers 304.
         if self.config.xml_reads and options.if_none_match is None:
             return await self._by_xml(opened, bucket, key, options, wanted, match, version)
+        for _ in range(_LOOKS - 1):
+            try:
+                return await self._by_json(opened, bucket, key, options, wanted, match, version)
+            except ObjectChangedError:
+                continue  # nothing has been handed out: look at what is there now
         return await self._by_json(opened, bucket, key, options, wanted, match, version)
 
     async def _by_xml(
