@@ -160,8 +160,9 @@ class Streaming(Files):
         size = given.get("size")
         if size is not None and picked.get("total_size") is None:
             picked["total_size"] = size
+        sizes = (given.get("chunk_size"), config.chunk_size, self._core.chunk_size)
         return StreamOptions(
-            chunk_size=given.get("chunk_size") or config.chunk_size or self._core.chunk_size,
+            chunk_size=next(size for size in sizes if size is not None),
             backpressure=backpressure,
             spool=not self._encrypts(),
             on_progress=given.get("on_progress"),

@@ -236,6 +236,8 @@ class Inbound:
                     data = data[:wanted]
                 parts.append(data)
                 wanted -= len(data) if wanted > 0 else 0
+                if n > 0 and self.is_read:
+                    break  # the end is told by the next read, and may be sought from until then
         except asyncio.CancelledError:
             self._put_back(parts)
             raise
