@@ -185,14 +185,22 @@ class Held:
                     raise ConflictError(f"the upload session {self.id} is being worked on")
                 await earlier.aclose()
             owner = new_owner()
-            record = await self._catalog.claim(self.id, owner, LEASE, is_dead)
-            if record is None:
-                raise ConflictError(f"another process works on the upload session {self.id}")
-            self._record = record
-            self._parts = {part.number: part for part in record.parts}
+            try:
+                record = await self._catalog.claim(self.id, owner, LEASE, is_dead)
+                if record is None:
+                    raise ConflictError(f"another process works on the upload session {self.id}")
+                self._record = record
+                self._parts = {part.number: part for part in record.parts}
+                if not self._is_plain():
+                    await self._staged_here()
+            except BaseException:
+                await self._released(owner)  # a cancel may come after it was ours
+                raise
             self._held_by(owner)
-            if not self._is_plain():
-                await self._staged_here()
+
+    async def _released(self, owner: str) -> None:
+        with suppress(TroveError):  # the lease ends by itself
+            await self._catalog.release(self.id, owner)
 
     @property
     def is_busy(self) -> bool:
@@ -220,8 +228,7 @@ class Held:
         owner, self._owner = self._owner, None
         await self._let_go()
         if owner is not None:
-            with suppress(TroveError):  # the lease ends by itself
-                await self._catalog.release(self.id, owner)
+            await self._released(owner)
 
     async def __aenter__(self) -> Self:
         return self

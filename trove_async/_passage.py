@@ -375,7 +375,11 @@ async def begun(
         token,
         None if sealer is None else sealer.header,
     )
-    await catalog.begin(id, owner, message)
+    try:
+        await catalog.begin(id, owner, message)
+    except Exception:  # nobody knows of it; a cancel may come after it was written down
+        await give_up(backend, plan.bucket, plan.key, upload_id, core.timeouts)
+        raise
     return message
 
 

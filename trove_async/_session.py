@@ -372,14 +372,19 @@ class UploadSession(Held):
                 raise ConflictError(f"another process works on the upload session {self.id}")
             self._record = record
             self._owner = owner
-        await self._let_go()
         self._closed = True
-        if self._record.message is not None:
-            await self._give_up(self._record.message)
-        if not self._is_plain():
-            await (await self._staged_here()).clear()
         owner_now, self._owner = self._owner, None
-        await self._catalog.delete(self.id, owner_now)
+        try:
+            await self._let_go()
+            if self._record.message is not None:
+                await self._give_up(self._record.message)
+            if not self._is_plain():
+                await (await self._staged_here()).clear()
+            await self._catalog.delete(self.id, owner_now)
+        except BaseException:
+            if owner_now is not None:
+                await self._released(owner_now)  # for whoever aborts it next
+            raise
 
 
 def _ended(id: str, error: BaseException) -> StreamClosedError:

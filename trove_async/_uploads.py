@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
@@ -27,7 +26,6 @@ from trove_async._threads import settle
 from trove_async.checksum import parse_digest
 from trove_async.errors import (
     BackendNotFoundError,
-    ConflictError,
     UploadNotFoundError,
 )
 from trove_async.ids import new_upload_id
@@ -177,14 +175,17 @@ class Uploads:
             owner=owner,
             leased_until=now + timedelta(seconds=LEASE),
         )
-        await catalog.create(record)
-        session = self._session(catalog, record, owner)
+        session: UploadSession | None = None
         try:
+            await catalog.create(record)
+            session = self._session(catalog, record, owner)
             await session.prepare()
         except BaseException:
-            await session.aclose()
-            with suppress(ConflictError):
-                await catalog.delete(record.id, None)
+            try:
+                if session is not None:
+                    await session.abort()
+            finally:
+                await catalog.delete(record.id, None)  # a cancel may come after it was made
             raise
         return session
 

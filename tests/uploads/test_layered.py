@@ -122,3 +122,47 @@ async def test_a_checksum_holds_for_staged_parts(store: Trove) -> None:
     with pytest.raises(trove.ChecksumMismatchError):
         await session.complete()
     assert not await store.exists("bucket", "k")
+
+
+async def test_cancelled_at_any_turn_an_upload_can_be_gone_on_with(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    async with trove.open("mem://", middleware=STACKS["zstd+aes"], chunk_size=64 * KiB) as store:
+        await store.create_bucket("bucket")
+        await store.put("bucket", "k", b"old")
+        await asyncio.sleep(0)
+        for turn in range(160):
+            task = asyncio.create_task(
+                store.upload("bucket", f"k{turn % 3}", source, resumable=True, part_size=64 * KiB)
+            )
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert len(asyncio.all_tasks()) == 1
+        for number in range(3):
+            await store.upload("bucket", f"k{number}", source, resumable=True, part_size=64 * KiB)
+            assert await store.get_bytes("bucket", f"k{number}") == DATA
+        assert not [session async for session in store.uploads.list()]
+        multipart: Any = store.driver
+        assert not await multipart.list_uploads("bucket", "")
+
+
+async def test_cancelled_at_any_time_a_local_upload_is_free_for_the_next(
+    store: Trove, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    for turn in range(25):
+        task = asyncio.create_task(
+            store.upload("bucket", "k", source, resumable=True, part_size=64 * KiB)
+        )
+        await asyncio.sleep(turn * 0.004)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            assert task.exception() is None
+        assert len(asyncio.all_tasks()) == 1
+    await store.upload("bucket", "k", source, resumable=True, part_size=64 * KiB)
+    assert await store.get_bytes("bucket", "k") == DATA
+    assert not [session async for session in store.uploads.list()]
