@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
 from tests.stream.gate import Gate, turns
 from trove_async import (
+    Chunks,
+    Context,
+    Direction,
     ObjectChangedError,
     ObjectNotFoundError,
+    Stage,
     Stream,
     StreamClosedError,
     StreamDirection,
@@ -337,3 +341,60 @@ async def test_a_dropped_stream_is_cancelled_and_gives_its_slot_back(store: Trov
     await turns()
     assert store.pool.active_count == 0
     assert not await store.exists("box", "k")
+
+
+class Breaking:
+    """Gives the body up to a place and then an error, or nothing any more."""
+
+    name = "breaking"
+    direction = Direction.READ
+    stage = Stage.OBSERVE
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        self.closed = 0
+
+    async def read(self, chunks: Chunks, context: Context) -> Chunks:
+        return self._broken(chunks)
+
+    async def _broken(self, chunks: Chunks) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in chunks:
+                yield bytes(chunk[:5])
+                if self.error is not None:
+                    raise self.error
+                await asyncio.Event().wait()
+        finally:
+            self.closed += 1
+
+
+async def test_a_dead_producer_wakes_who_reads_with_its_error(store: Trove) -> None:
+    await store.put("box", "k", b"0123456789")
+    layer = Breaking(OSError("the wire"))
+    store.use(layer)
+    stream = await store.stream("box", "k", DOWN, chunk_size=2, queue_size=1)
+    with pytest.raises(OSError, match="the wire"):
+        async with stream:
+            async for _ in stream:
+                pass
+    assert stream.state is S.FAILED
+    assert layer.closed == 1
+
+
+@pytest.mark.parametrize("call", ["cancel", "fail", "aclose"])
+async def test_who_reads_is_woken_when_the_stream_ends(store: Trove, call: str) -> None:
+    await store.put("box", "k", b"0123456789")
+    layer = Breaking(None)
+    store.use(layer)
+    stream = await store.stream("box", "k", DOWN, chunk_size=5)
+    await stream.start()
+    reading = asyncio.create_task(stream.read())
+    await turns()
+    await CALLS[call](stream)
+    with pytest.raises(StreamClosedError):
+        await reading
+    assert layer.closed == 1
+    with pytest.raises(StreamClosedError):
+        await anext(stream)
+    with pytest.raises(StreamNotActiveError):
+        await stream.write(b"to a download")
