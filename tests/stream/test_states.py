@@ -343,6 +343,20 @@ async def test_a_dropped_stream_is_cancelled_and_gives_its_slot_back(store: Trov
     assert not await store.exists("box", "k")
 
 
+async def test_who_reads_the_old_object_is_woken_when_the_new_one_is_there(store: Trove) -> None:
+    await store.put("box", "k", b"0123456789")
+    layer = Breaking(None)
+    store.use(layer)
+    async with store.stream("box", "k", StreamDirection.BIDI, chunk_size=2) as stream:
+        reading = asyncio.create_task(stream.read())
+        await stream.write(b"new")
+        await turns()
+        assert (await stream.complete()).size == 3
+        with pytest.raises(StreamClosedError):
+            await reading
+    assert layer.closed == 1
+
+
 class Breaking:
     """Gives the body up to a place and then an error, or nothing any more."""
 

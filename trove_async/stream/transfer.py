@@ -211,7 +211,7 @@ class Transfer:
             timer.cancel()
         self._timers.clear()
         self.flowing.set()
-        if state is not S.COMPLETED:
+        if state is not S.COMPLETED or self.direction is not StreamDirection.DOWNLOAD:
             broken = error if own and error is not None else self.closed()
             for half in self.halves:
                 half.break_off(broken)
