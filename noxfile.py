@@ -131,7 +131,7 @@ def faults(session: nox.Session) -> None:
     arguments = [argument for argument in arguments if argument != "--quick"]
     if shutil.which("strace") is None and marker != "not slow":
         session.warn("no strace here: its sweep will be skipped")
-    chosen = ("-q", "-m", marker, "--timeout=1800", "tests/faults", *arguments)
+    chosen = ("-q", "-m", marker, "--timeout=1800", "tests/faults", "tests/uploads", *arguments)
     python(session, "-m", "pytest", *chosen)
 
 

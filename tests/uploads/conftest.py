@@ -9,8 +9,11 @@ import pytest
 
 import trove_async as trove
 from tests.catalog.conftest import Clock
+from tests.core.conftest import _nothing_left, no_task_left
 from trove_async import Trove
 from trove_async.catalog import MemoryCatalog
+
+__all__ = ["_nothing_left", "no_task_left"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
