@@ -23,10 +23,12 @@ STACKS = {
     "compress+encrypt": "compress+encrypt",
     "compress+bound": "compress+bound",
 }
-REMOTE = ("bare", "compress+encrypt")  # a run takes minutes, and the layers are proved on others
 DRIVERS = {  # name -> factory, and the stacks it is run with
     "memory": ("tests.conformance.drivers:memory", tuple(STACKS)),
     "local": ("tests.conformance.drivers:local", tuple(STACKS)),
+}
+REMOTE = ("bare", "compress+encrypt")  # a run takes minutes, and the layers are proved on others
+SERVERS = {
     "sftp": ("tests.conformance.sftp_drivers:sftp", REMOTE),
     "s3-moto": ("tests.conformance.s3_drivers:moto", REMOTE),
     "s3-moto-versioned": ("tests.conformance.s3_drivers:moto_versioned", ("bare",)),
@@ -76,14 +78,15 @@ def tests_on(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-q", "-n", "2", *session.posargs)
 
 
-@nox.session
-def conformance(session: nox.Session) -> None:
-    """The plugin's cases against each driver, bare and through transforms; the matrices are
-    written to build/conformance as JSON."""
+def matrices(session: nox.Session, drivers: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    """Arguments go to pytest, but for names of ``drivers``: then only those."""
     install(session)
     REPORTS.mkdir(parents=True, exist_ok=True)
+    chosen = [name for name in session.posargs if name in drivers] or [*drivers]
+    arguments = [argument for argument in session.posargs if argument not in drivers]
     failed = []
-    for driver, (factory, stacks) in DRIVERS.items():
+    for driver in chosen:
+        factory, stacks = drivers[driver]
         for stack in stacks:
             transforms = STACKS[stack]
             try:
@@ -93,12 +96,26 @@ def conformance(session: nox.Session) -> None:
                     f"--trove-driver={factory}",
                     f"--trove-report={REPORTS / f'{driver}-{stack}.json'}",
                     *([] if transforms is None else [f"--trove-stack={transforms}"]),
-                    *session.posargs,
+                    *arguments,
                 )
             except CommandFailed:
                 failed.append(f"{driver} {stack}")  # the other matrices are still wanted
     if failed:
         session.error(f"failed: {', '.join(failed)}")
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """The plugin's cases against memory and local, bare and through every stack of layers; the
+    matrices are written to build/conformance as JSON."""
+    matrices(session, DRIVERS)
+
+
+@nox.session(name="conformance-servers")
+def conformance_servers(session: nox.Session) -> None:
+    """The same against real servers, all or by name: ``-- sftp s3-rclone``. Minutes for each on
+    two cores; a sample of each runs in the normal suite."""
+    matrices(session, SERVERS)
 
 
 @nox.session
