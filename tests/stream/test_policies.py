@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import pytest
 
@@ -155,6 +156,19 @@ async def test_a_spool_uses_its_rooms_again_and_keeps_the_order() -> None:
             taken.append(bytes(chunk.data))
     assert taken == [b"%08d" % number for number in range(40)]
     await spool.close()
+    await spool.close()
+    before.check()
+
+
+async def test_closing_a_spool_waits_for_who_still_writes() -> None:
+    before = Baseline.now()
+    spool = Spool(room=1 << 20, limit=4 << 20)
+    pushing = asyncio.create_task(spool.push(Chunk(0, 0, bytes(1 << 20))))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # noqa: ASYNC251 -- the worker is done, and nobody has been told
+    await spool.close()
+    await pushing
+    assert spool.is_full is False
     await spool.close()
     before.check()
 

@@ -93,8 +93,8 @@ class Spool:
         """Lets a worker that still has the file end first. Twice is fine."""
         self.clear()
         while self._jobs:
-            with suppress(OSError):
-                await settle(next(iter(self._jobs)))
+            with suppress(OSError):  # popped: one that is done may not have been noticed yet
+                await settle(self._jobs.pop())
         file, self._file = self._file, None
         if file is not None:  # giving back its blocks may take a while
             await self._run(file.close)
