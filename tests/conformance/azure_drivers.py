@@ -4,18 +4,13 @@ calls before: they take turns, and the cases' containers have random names."""
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
 from itertools import cycle
 from typing import Self
 
 from tests.servers.azurite import ACCOUNTS, KEY, Azurite, running_azurite
 from trove_async import Driver
 from trove_async.drivers.azure import AzureConfig, AzureDriver
-
-_stack = ExitStack()
-atexit.register(_stack.close)
 
 
 class Tested(AzureDriver):
@@ -29,14 +24,36 @@ class Tested(AzureDriver):
         return other
 
 
-@cache
-def _server() -> tuple[Azurite, Iterator[str]]:
-    return _stack.enter_context(running_azurite()), cycle(ACCOUNTS)
+class _Servers:
+    """Azurite keeps the bytes of deleted objects for ten minutes, and slows down with them: now
+    and then another one takes over. The one before still serves the case that is running."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[Azurite, ExitStack]] = []
+        self._given = 0
+        self._accounts = cycle(ACCOUNTS)
+
+    def next(self) -> tuple[Azurite, str]:
+        if self._given % _SERVED == 0:
+            stack = ExitStack()
+            self._running.append((stack.enter_context(running_azurite()), stack))
+            if len(self._running) > 2:
+                self._running.pop(0)[1].close()
+        self._given += 1
+        return self._running[-1][0], next(self._accounts)
+
+    def close(self) -> None:
+        while self._running:
+            self._running.pop()[1].close()
+
+
+_SERVED = 100
+_servers = _Servers()
+atexit.register(_servers.close)
 
 
 def azurite() -> Driver:
-    server, accounts = _server()
-    account = next(accounts)
+    server, account = _servers.next()
     endpoint = server.endpoint_of(account)
     driver = Tested(AzureConfig(account=account, key=KEY, endpoint=endpoint))
     driver.dsn = server.dsn(account=account)
