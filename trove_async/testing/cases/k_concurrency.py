@@ -232,7 +232,7 @@ async def loop_not_blocked(h: Harness) -> None:
     with _idle_process() as machine:
         for name, work in works.items():
             best = float("inf")
-            for _ in range(5):
+            for _ in range(12):
                 machine()
                 busy, idle = await _longest_gaps(work())
                 best = min(best, max(busy, idle - machine()))
