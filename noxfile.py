@@ -153,6 +153,14 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def slow(session: nox.Session) -> None:
+    """The long sweeps of all other rooms; arguments go to pytest: ``-- tests/stream``."""
+    install(session)
+    chosen = session.posargs or ["tests", "--ignore=tests/faults", "--ignore=tests/uploads"]
+    python(session, "-m", "pytest", "-q", "-m", "slow", "--timeout=1800", *chosen)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """A million broken inputs for each reader of bytes that anybody may have made; arguments
     go to tests.fuzz.run: ``nox -s fuzz -- --count 10000 encrypted``."""

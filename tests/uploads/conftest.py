@@ -16,17 +16,6 @@ from trove_async.catalog import MemoryCatalog
 __all__ = ["_nothing_left", "no_task_left"]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long sweeps run where ``-m`` asks for them."""
-    if config.option.markexpr:
-        return
-    here = Path(__file__).parent
-    long = [item for item in items if here in item.path.parents and item.get_closest_marker("slow")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
