@@ -41,9 +41,14 @@ class GCSDriver(Versions, Presigns, Lifecycle, Batches):
     def __init__(self, config: GCSConfig | None = None) -> None:
         super().__init__(config or GCSConfig())
 
+    default_bucket: str | None = None
+    """The bucket of the connection string."""
+
     @classmethod
     def from_dsn(cls, dsn: DSN) -> Self:
-        return cls(config_of(dsn))
+        driver = cls(config_of(dsn))
+        driver.default_bucket = dsn.host or None
+        return driver
 
     @property
     def keeps_versions(self) -> bool:

@@ -40,9 +40,14 @@ _MOST_KEYS: Final = 1000
 class S3Driver(Versions, Presigns, Services, Watches):
     """Opened by the store. ``S3Driver(S3Config(...))``, or `from_dsn`."""
 
+    default_bucket: str | None = None
+    """The bucket of the connection string."""
+
     @classmethod
     def from_dsn(cls, dsn: DSN) -> Self:
-        return cls(config_of(dsn))
+        driver = cls(config_of(dsn))
+        driver.default_bucket = dsn.host or None
+        return driver
 
     @property
     def keeps_versions(self) -> bool:
