@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from trove_async import Trove
+from trove_async import StreamDirection, Trove
 
 Verb = Callable[[Trove, str, str], Awaitable[object]]
 """The call on (store, bucket, key)."""
@@ -43,6 +43,18 @@ async def _watch(store: Trove, bucket: str, key: str) -> object:
         await watching.aclose()
 
 
+async def _stream(store: Trove, bucket: str, key: str) -> object:
+    async with store.stream(bucket, key, StreamDirection.UPLOAD) as stream:
+        await stream.write(b"x")
+    return stream.info
+
+
+async def _session(store: Trove, bucket: str, key: str) -> object:
+    session = await store.uploads.create(bucket, key)
+    await session.abort()
+    return session
+
+
 BY_KEY: Final[dict[str, Verb]] = {
     "put": lambda s, b, k: s.put(b, k, b"x"),
     "put raw": lambda s, b, k: s.put(b, k, b"x", raw=True),
@@ -50,6 +62,8 @@ BY_KEY: Final[dict[str, Verb]] = {
     "get": _get,
     "get_bytes": lambda s, b, k: s.get_bytes(b, k),
     "get_ranges": lambda s, b, k: s.get_ranges(b, k, [slice(0, 1)]),
+    "stream": _stream,
+    "uploads create": _session,
     "head": lambda s, b, k: s.head(b, k),
     "exists": lambda s, b, k: s.exists(b, k),
     "delete": lambda s, b, k: s.delete(b, k),
@@ -78,6 +92,7 @@ BY_BUCKET: Final[dict[str, Verb]] = {
 NAMELESS: Final = frozenset(
     {
         *("aopen", "aclose", "backend", "bucket", "driver", "list_buckets", "ping"),
+        *("pool", "pools"),
         *("use", "remove", "registrations"),
     }
 )
@@ -92,9 +107,10 @@ def unlisted() -> set[str]:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Every file below a folder, links not followed."""
+    """Every file below a folder, links not followed, and without the catalog of upload
+    sessions: it is made when the first one is asked for, whatever becomes of that."""
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and not path.name.startswith("catalog.")
     }
