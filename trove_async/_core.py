@@ -126,12 +126,16 @@ class Core:
         if self.loop is None:
             return
         self.check()
+        await settle(asyncio.ensure_future(self._ended()))
+
+    async def _ended(self) -> None:
+        """A task of its own: a cancel while streams end must not leave the drivers open."""
         for pool in self.pools.values():
             pool.shut()
             if pool.active_count:
-                await settle(asyncio.ensure_future(pool.aclose(drain=False)))
+                await pool.aclose(drain=False)
         while self.closers:
-            await settle(asyncio.ensure_future(self.closers.pop()()))
+            await self.closers.pop()()
         self.loop = None
         self.reads.layouts.clear()
         await self._close(self.distinct(), None)

@@ -108,7 +108,7 @@ class Writes:
     ) -> Coroutine[Any, Any, ObjectInfo]:
         body = upload.body
         entries: list[Entry] = []
-        if self._pipeline.writers:
+        if self._pipeline.writers or upload.raw:  # a guard may be there for reads alone
             context = Context(
                 "put", bucket, key, options.content_type, options.metadata, options.size
             )
