@@ -95,6 +95,7 @@ HOMES = {
     "zstandard": {"middleware.compress"},
     "cryptography": {"middleware.encrypt"},
     "sqlalchemy": {"catalog"},
+    "fsspec": {"fsspec", "drivers.fsspec"},  # its face, and a driver over anything it speaks to
     "typer": {"cli"},
     "rich": {"cli"},
     "pytest": {"testing"},

@@ -91,6 +91,17 @@ class StoreConfig:
     routes: tuple[tuple[str, str], ...]
     pool: PoolConfig | None = None
     pools: Mapping[str, PoolConfig] = field(default_factory=dict)
+    default: str = "default"
+    """The name of the store that is ``target``."""
+
+    def url(self, name: str) -> str:
+        """The DSN of one store; InvalidConfigError when there is none of that name."""
+        if name == self.default:
+            return self.target
+        if name not in self.backends:
+            known = ", ".join(sorted({self.default, *self.backends}))
+            raise InvalidConfigError(f"no store named {name!r} (there are: {known})")
+        return self.backends[name]
 
     def __repr__(self) -> str:
         return f"StoreConfig(backends={sorted(self.backends)}, routes={len(self.routes)})"
@@ -152,7 +163,7 @@ def load_config(path: str | os.PathLike[str]) -> StoreConfig:
     if not isinstance(named, dict):
         raise InvalidConfigError("pools are written as [pools.NAME]")
     pools = {name: _pool(table, f"pools.{name}") for name, table in named.items()}
-    return StoreConfig(urls[default], backends, tuple(routes), pool, pools)
+    return StoreConfig(urls[default], backends, tuple(routes), pool, pools, default)
 
 
 def _pool(table: object, where: str) -> PoolConfig:
