@@ -7,11 +7,15 @@
     ├─ ConflictError (409)
     │    BucketExistsError BucketNotEmptyError KeyConflictError (also OSError)
     │    ObjectChangedError (retryable) InvalidPartError
+    │    of paths: PathExistsError (also FileExistsError) NotDirectoryError (also
+    │    NotADirectoryError) IsDirectoryError (also IsADirectoryError)
+    │    DirectoryNotEmptyError (also OSError)
     ├─ PreconditionFailedError (412)   NotModifiedError (304)   StreamConsumedError
     ├─ InvalidInputError (400; also ValueError)
     │    InvalidKeyError InvalidBucketNameError InvalidMetadataError
     │    InvalidRangeError (416) InvalidDSNError InvalidTokenError InvalidConfigError
-    ├─ UnsupportedError (501)   MissingDependencyError (also ImportError)
+    ├─ UnsupportedError (501): FileModeError (also io.UnsupportedOperation)
+    ├─ MissingDependencyError (also ImportError)
     ├─ WrongLoopError (also RuntimeError)
     ├─ AccessError
     │    PermissionDeniedError (403; also PermissionError) UnauthenticatedError (401)
@@ -42,6 +46,7 @@ Messages never hold a credential; the backend's own error is ``__cause__``.
 
 from __future__ import annotations
 
+import io
 from typing import ClassVar
 
 __all__ = [
@@ -61,10 +66,12 @@ __all__ = [
     "CorruptFrameError",
     "CorruptMetadataError",
     "DecompressionLimitError",
+    "DirectoryNotEmptyError",
     "DowngradeError",
     "DriverClosedError",
     "EncryptionKeyError",
     "EnvelopeError",
+    "FileModeError",
     "FormatLimitError",
     "FrameAuthError",
     "FrameError",
@@ -80,6 +87,7 @@ __all__ = [
     "InvalidPartError",
     "InvalidRangeError",
     "InvalidTokenError",
+    "IsDirectoryError",
     "KeyCommitmentError",
     "KeyConflictError",
     "KeyNotFoundError",
@@ -88,11 +96,13 @@ __all__ = [
     "LocationMismatchError",
     "MaxStreamsError",
     "MissingDependencyError",
+    "NotDirectoryError",
     "NotFoundError",
     "NotModifiedError",
     "ObjectChangedError",
     "ObjectNotFoundError",
     "OperationTimeoutError",
+    "PathExistsError",
     "PermissionDeniedError",
     "PolicyError",
     "PoolClosedError",
@@ -237,6 +247,22 @@ class ObjectChangedError(ConflictError):
 class InvalidPartError(ConflictError): ...
 
 
+class PathExistsError(ConflictError, FileExistsError):
+    """A path that was to be new is there."""
+
+
+class NotDirectoryError(ConflictError, NotADirectoryError):
+    """A file is where a path needs a directory."""
+
+
+class IsDirectoryError(ConflictError, IsADirectoryError):
+    """A directory is where a file is wanted."""
+
+
+class DirectoryNotEmptyError(ConflictError, OSError):
+    """Only an empty directory can be removed or replaced."""
+
+
 class PreconditionFailedError(TroveError):
     http_status = 412
 
@@ -282,6 +308,10 @@ class UnsupportedError(TroveError):
     """The backend cannot do this; nothing was sent."""
 
     http_status = 501
+
+
+class FileModeError(UnsupportedError, io.UnsupportedOperation):
+    """An open file was not opened for this."""
 
 
 class MissingDependencyError(TroveError, ImportError):

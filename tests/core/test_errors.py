@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import copy
+import io
 import inspect
 import logging
 import pickle
@@ -32,6 +33,10 @@ TREE: dict[str, tuple[str, str | None, int, bool]] = {
     "KeyConflictError": ("ConflictError", "OSError", 409, False),
     "ObjectChangedError": ("ConflictError", None, 409, True),
     "InvalidPartError": ("ConflictError", None, 409, False),
+    "PathExistsError": ("ConflictError", "FileExistsError", 409, False),
+    "NotDirectoryError": ("ConflictError", "NotADirectoryError", 409, False),
+    "IsDirectoryError": ("ConflictError", "IsADirectoryError", 409, False),
+    "DirectoryNotEmptyError": ("ConflictError", "OSError", 409, False),
     "PreconditionFailedError": ("TroveError", None, 412, False),
     "NotModifiedError": ("TroveError", None, 304, False),
     "StreamConsumedError": ("TroveError", None, 500, False),
@@ -44,6 +49,7 @@ TREE: dict[str, tuple[str, str | None, int, bool]] = {
     "InvalidTokenError": ("InvalidInputError", None, 400, False),
     "InvalidConfigError": ("InvalidInputError", None, 400, False),
     "UnsupportedError": ("TroveError", None, 501, False),
+    "FileModeError": ("UnsupportedError", "UnsupportedOperation", 501, False),
     "MissingDependencyError": ("TroveError", "ImportError", 501, False),
     "WrongLoopError": ("TroveError", "RuntimeError", 500, False),
     "AccessError": ("TroveError", None, 403, False),
@@ -111,7 +117,7 @@ def test_each_error_stands_where_the_tree_says(name: str) -> None:
     kind: type[TroveError] = getattr(errors, name)
     wanted = [getattr(errors, parent)]
     if also is not None:
-        wanted.append(getattr(builtins, also))
+        wanted.append(getattr(builtins, also, None) or getattr(io, also))
     assert [*kind.__bases__] == wanted
     assert (kind.http_status, kind.retryable) == (status, retryable)
     assert getattr(trove, name) is kind
