@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import copy
-import io
 import inspect
+import io
 import logging
 import pickle
 from collections.abc import Iterator
