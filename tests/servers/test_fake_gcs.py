@@ -218,8 +218,34 @@ async def test_a_composed_object_has_no_md5(raw: Raw) -> None:
     assert (said["size"], said["componentCount"], "md5Hash" in said) == ("6", 2, False)
     sources[0] = {"name": "a", "objectPreconditions": {"ifGenerationMatch": "1"}}
     assert (await raw("POST", f"{raw.objects}/c/compose", {"sourceObjects": sources}))[0] == 412
-    status, _, _ = await raw("POST", f"{raw.objects}/c/compose", {"sourceObjects": sources * 17})
-    assert status == 400
+    for refused in (sources * 17, []):
+        status, _, _ = await raw("POST", f"{raw.objects}/c/compose", {"sourceObjects": refused})
+        assert status == 400
+
+
+async def test_a_composed_object_is_of_the_generations_and_the_class_of_its_parts(
+    raw: Raw,
+) -> None:
+    """https://cloud.google.com/storage/docs/composite-objects"""
+    path = f"{raw.objects}/c/compose"
+    one = await raw.put("a", b"one")
+    await raw.put("b", b"two")
+    old = {"name": "a", "generation": one["generation"]}
+    given = {"sourceObjects": [old], "destination": {"metadata": {"m": "1"}}}
+    _, said, _ = await raw("POST", f"{path}?ifGenerationMatch=0", given)
+    assert (said["metadata"], said["storageClass"]) == ({"m": "1"}, "STANDARD")
+    assert (await raw("POST", f"{path}?ifGenerationMatch=0", given))[0] == 412
+    await raw.put("a", b"again")
+    assert (await raw("POST", path, given))[0] == 404, "that generation is gone"
+    cold = {"storageClass": "COLDLINE"}
+    await raw("POST", f"{raw.objects}/b/rewriteTo/b/{raw.bucket}/o/d", cold)
+    mixed = [{"name": "b"}, {"name": "d"}]
+    assert (await raw("POST", path, {"sourceObjects": mixed}))[0] == 400
+    given = {"sourceObjects": mixed[:1], "destination": cold}
+    assert (await raw("POST", path, given))[0] == 400
+    _, said, _ = await raw("POST", path, {"sourceObjects": mixed[1:]})
+    assert said["storageClass"] == "COLDLINE"
+    assert (await raw("GET", path))[0] == 405
 
 
 async def test_ranges_and_their_limits(raw: Raw) -> None:

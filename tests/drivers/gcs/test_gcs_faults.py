@@ -231,11 +231,11 @@ async def test_throttling_slows_the_whole_client_and_wears_off(gcs: Server) -> N
         place.proxy.add(faults.status(429, when="/k", times=3))
         with pytest.raises(ThrottledError):
             await place.store.get_bytes(place.bucket, "k")
-        slowed = limiter.pause
+        slowed = limiter.distance
         assert slowed > 0
         for _ in range(40):
             await place.store.head(place.bucket, "k")
-        assert limiter.pause < slowed
+        assert limiter.distance < slowed
 
 
 async def test_a_missing_bucket_is_told_from_a_missing_key(gcs: Server) -> None:

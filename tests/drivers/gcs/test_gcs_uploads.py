@@ -13,7 +13,7 @@ from tests.servers import proxy as faults
 from tests.servers.gcs import Server
 from trove_async import PreconditionFailedError, TroveError, UnavailableError, UnsupportedError
 from trove_async.driver import PutOptions
-from trove_async.drivers.gcs.parts import Part, Parts, rest_of
+from trove_async.driver.supply import Part, Supply, rest_of
 from trove_async.errors import BackendError, TrailingDataError, TruncatedError, UploadIntegrityError
 from trove_async.model import MiB
 
@@ -311,7 +311,7 @@ async def test_parts_are_cut_exactly_and_copied_from_buffers_that_are_used_again
                 shared[:] = bytes([shared[0] + 1]) * len(shared)
             return chunk
 
-    parts = Parts(Again([shared, shared, b"x", shared, b"y" * 50_000]))
+    parts = Supply(Again([shared, shared, b"x", shared, b"y" * 50_000]))
     found = b""
     taken: list[Part] = []
     while not taken or not taken[-1].is_last:

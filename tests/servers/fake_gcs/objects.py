@@ -18,7 +18,7 @@ from tests.servers.fake_gcs.errors import (
     not_modified,
     precondition,
 )
-from tests.servers.fake_gcs.state import EDITABLE, State, Version, check, fields_of
+from tests.servers.fake_gcs.state import EDITABLE, Bucket, State, Version, check, fields_of
 from tests.servers.fake_gcs.wire import answered, json_body, media, query_of, root_of
 
 __all__ = ["Objects"]
@@ -67,21 +67,24 @@ class Objects:
         raise ApiError(405, "httpMethodNotAllowed", "Method not allowed")
 
     async def compose(self, request: web.Request, bucket_name: str, name: str) -> web.Response:
+        """https://cloud.google.com/storage/docs/json_api/v1/objects/compose"""
+        if request.method != "POST":
+            raise ApiError(405, "httpMethodNotAllowed", "Method not allowed")
         given = await json_body(request)
         bucket = self.state.bucket(bucket_name)
         sources = given.get("sourceObjects") or []
         if not 1 <= len(sources) <= _MOST_COMPONENTS:
             raise bad("The number of source components provided must be between 1 and 32.")
-        found = []
-        for source in sources:
-            wanted = source.get("generation")
-            version = bucket.find(source["name"], None if wanted is None else str(wanted))
-            match = source.get("objectPreconditions", {}).get("ifGenerationMatch")
-            if match is not None and int(match) != version.generation:
-                raise precondition()
-            found.append(version)
+        found = [_source(bucket, source) for source in sources]
         target = dict(given.get("destination") or {})
-        target.setdefault("contentType", found[0].fields.get("contentType"))
+        if "bucket" in target and target["bucket"] != bucket_name:
+            raise bad("The destination is in another bucket.")
+        classes = {version.fields["storageClass"] for version in found}
+        if "storageClass" in target:
+            classes.add(target["storageClass"])
+        if len(classes) > 1:
+            raise bad("Source and destination objects must have the same storage class.")
+        target["storageClass"] = classes.pop()
         composed = self.state.write(
             bucket,
             name,
@@ -136,6 +139,16 @@ class Objects:
         )
         document["resource"] = written.resource(bucket.name, root_of(request))
         return answered(request, document)
+
+
+def _source(bucket: Bucket, given: dict[str, Any]) -> Version:
+    """One component; a generation that was replaced is there only where versions are kept."""
+    wanted = given.get("generation")
+    version = bucket.find(str(given.get("name", "")), None if wanted is None else str(wanted))
+    match = given.get("objectPreconditions", {}).get("ifGenerationMatch")
+    if match is not None and int(match) != version.generation:
+        raise precondition()
+    return version
 
 
 def _patch(version: Version, given: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from trove_async._threads import settle
 from trove_async.driver import Features
-from trove_async.drivers.gcs.config import GCSConfig, SignBlob
+from trove_async.drivers.gcs.config import MOST_PARTS, GCSConfig, SignBlob
 from trove_async.drivers.gcs.credentials import Tokens, account_of, key_of, signer_of, token_of
 from trove_async.drivers.gcs.transport import Client, new_session
 from trove_async.errors import (
@@ -26,6 +26,7 @@ __all__ = ["GCSBase", "Opened", "generation_of", "write_conditions"]
 _FEATURES: Final = Features(
     listing_has_metadata=True,
     conditional=frozenset({"create", "match"}),
+    max_parts=MOST_PARTS,
     max_metadata=8 * 1024,
     native=frozenset({"copy", "delete_many"}),
 )

@@ -5,7 +5,6 @@ https://cloud.google.com/storage/docs/batch
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import re
 import secrets
@@ -15,6 +14,7 @@ from typing import Final
 from trove_async.drivers.gcs.base import GCSBase, Opened
 from trove_async.drivers.gcs.faults import error_of, refusal_of
 from trove_async.drivers.gcs.info import check_key, json_path
+from trove_async.drivers.gcs.tasks import each
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
@@ -45,28 +45,31 @@ class Batches(GCSBase):
                 errors[key] = exc
             else:
                 wanted.append(key)
-        groups = iter([wanted[at : at + _MOST] for at in range(0, len(wanted), _MOST)])
-
-        async def worker() -> None:
-            for group in groups:
-                errors.update(await self._batch(opened, bucket, group))
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(self.config.concurrency, -(-len(wanted) // _MOST))):
-                    tasks.create_task(worker())
-        except BaseExceptionGroup as exc:
-            raise exc.exceptions[0] from None
+        targets = [(key, json_path(bucket, key)) for key in wanted]
+        errors.update(await self._batched(opened, bucket, targets))
         return [DeleteResult(key, errors.get(key)) for key in keys]
 
+    async def _batched(
+        self, opened: Opened, bucket: str, targets: Sequence[tuple[str, str]]
+    ) -> dict[str, TroveError]:
+        """Deletes (key, path and query) each; the errors by key. What is not there is none."""
+        errors: dict[str, TroveError] = {}
+
+        async def one(group: Sequence[tuple[str, str]]) -> None:
+            errors.update(await self._batch(opened, bucket, group))
+
+        groups = [targets[at : at + _MOST] for at in range(0, len(targets), _MOST)]
+        await each(groups, one, self.config.concurrency)
+        return errors
+
     async def _batch(
-        self, opened: Opened, bucket: str, keys: builtins.list[str]
+        self, opened: Opened, bucket: str, targets: Sequence[tuple[str, str]]
     ) -> dict[str, TroveError]:
         mark = f"batch_{secrets.token_hex(8)}"
         body = "".join(
             f"--{mark}\r\nContent-Type: application/http\r\nContent-ID: <{number}>\r\n\r\n"
-            f"DELETE {json_path(bucket, key)} HTTP/1.1\r\n\r\n\r\n"
-            for number, key in enumerate(keys)
+            f"DELETE {target} HTTP/1.1\r\n\r\n\r\n"
+            for number, (_, target) in enumerate(targets)
         )
         data = f"{body}--{mark}--\r\n".encode()
         response = await opened.client.open(
@@ -80,7 +83,7 @@ class Batches(GCSBase):
         kind = response.headers.get("content-type", "")
         answers = _answers(kind, await opened.client.read(response, bucket, ""))
         errors: dict[str, TroveError] = {}
-        for number, key in enumerate(keys):
+        for number, (key, _) in enumerate(targets):
             if number not in answers:
                 raise BackendError("a batch was answered in part", bucket=bucket)
             status, document = answers[number]

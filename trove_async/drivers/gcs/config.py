@@ -12,9 +12,13 @@ from trove_async.driver import DSN
 from trove_async.errors import InvalidConfigError
 from trove_async.model import MiB
 
-__all__ = ["GOOGLE", "UNIT", "GCSConfig", "SignBlob", "config_of"]
+__all__ = ["GOOGLE", "MOST_PARTS", "MOST_SOURCES", "UNIT", "GCSConfig", "SignBlob", "config_of"]
 
 GOOGLE: Final = "https://storage.googleapis.com"
+MOST_SOURCES: Final = 32
+"""Objects that one call composes. https://cloud.google.com/storage/docs/composite-objects"""
+MOST_PARTS: Final = MOST_SOURCES**2
+"""Two calls deep; also what older servers allow in one object."""
 UNIT: Final = 256 * 1024
 """Bytes; every part of a resumable upload but the last is a multiple of it.
 https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload"""
@@ -47,8 +51,11 @@ class GCSConfig:
     """Bytes, rounded up to 256 KiB. A body that fits into one part is a single request; a put
     holds at most two parts in memory."""
     concurrency: int = 16
-    """Requests on their way at once for verbs over many keys. The parts of one upload follow
-    one another: that is how GCS takes them."""
+    """Requests on their way at once for verbs over many keys."""
+    parts_at_once: int = 1
+    """Parts of one long put on their way at once, where the put does not say. Above 1 the
+    parts are objects of their own for a while, composed at the end: see the documentation for
+    what that costs. 1: they follow one another in a resumable upload."""
     versioning: bool = False
     """Buckets that `create_bucket` makes keep past versions, and `delete_bucket` takes those
     away with the bucket. Other buckets' versions can be used whatever this says."""
@@ -75,8 +82,8 @@ class GCSConfig:
             raise InvalidConfigError("signer and signer_email belong together")
         if not 1 <= self.part_size <= _MOST_PART:
             raise InvalidConfigError("part_size is between 1 byte and 1 GiB")
-        if self.concurrency < 1 or self.connections < 1:
-            raise InvalidConfigError("concurrency and connections are at least 1")
+        if min(self.concurrency, self.parts_at_once, self.connections) < 1:
+            raise InvalidConfigError("concurrency, parts_at_once and connections are at least 1")
         if not self.connect_timeout > 0 or not self.read_timeout > 0:
             raise InvalidConfigError("timeouts are positive")
 
@@ -104,7 +111,7 @@ def config_of(dsn: DSN) -> GCSConfig:
     """``gs://bucket?params``; InvalidDSNError for others."""
     dsn.allow(
         *("endpoint", "credentials", "project", "anonymous", "part_size", "concurrency"),
-        *("versioning", "xml_reads"),
+        *("parts_at_once", "versioning", "xml_reads"),
     )
     if dsn.port is not None or dsn.path.strip("/") or dsn.user is not None:
         dsn.reject("only a bucket follows gs://; a server is named by endpoint=")
@@ -117,6 +124,7 @@ def config_of(dsn: DSN) -> GCSConfig:
             anonymous=dsn.flag("anonymous", False) if "anonymous" in params else None,
             part_size=dsn.number("part_size", 8 * MiB, most=_MOST_PART),
             concurrency=dsn.number("concurrency", 16, most=1000),
+            parts_at_once=dsn.number("parts_at_once", 1, most=1000),
             versioning=dsn.flag("versioning", False),
             xml_reads=dsn.flag("xml_reads", True),
         )

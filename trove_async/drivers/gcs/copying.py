@@ -95,7 +95,17 @@ class Copies(Writes):
         query: dict[str, str],
         body: dict[str, Any],
     ) -> ObjectInfo:
-        """The target is seen once the last call has been answered."""
+        return info_of(await self._rewritten(opened, source, target, query, body), target.key)
+
+    async def _rewritten(
+        self,
+        opened: Opened,
+        source: ObjectRef,
+        target: ObjectRef,
+        query: dict[str, str],
+        body: dict[str, Any],
+    ) -> dict[str, Any]:
+        """The resource of the target, which is seen once the last call has been answered."""
         path = (
             f"{json_path(source.bucket, source.key)}/rewriteTo"
             f"/b/{target.bucket}/o/{quote(target.key, safe='')}"
@@ -118,12 +128,17 @@ class Copies(Writes):
             except (ObjectNotFoundError, BucketNotFoundError) as exc:
                 raise await self._lost(exc, source, target) from exc.__cause__
             if answer.get("done"):
-                return info_of(answer.get("resource") or {}, target.key)
+                resource = answer.get("resource")
+                if not isinstance(resource, dict):
+                    break
+                return resource
             token = answer.get("rewriteToken")
             if not isinstance(token, str) or not token:
                 break
             query["rewriteToken"] = token
-        raise BackendError("a copy that does not end", bucket=target.bucket, key=target.key)
+        raise BackendError(
+            "a copy that gives neither end nor object", bucket=target.bucket, key=target.key
+        )
 
     async def _lost(
         self, exc: NotFoundError, source: ObjectRef, target: ObjectRef

@@ -9,9 +9,16 @@ from urllib.parse import urlencode
 
 from trove_async.driver import DSN, BucketOptions, DeleteOptions, ListOptions
 from trove_async.drivers.gcs.base import write_conditions
-from trove_async.drivers.gcs.batching import Batches
 from trove_async.drivers.gcs.config import GCSConfig, config_of
-from trove_async.drivers.gcs.info import FIELDS, check_key, info_of, json_path, time_of
+from trove_async.drivers.gcs.info import (
+    FIELDS,
+    STAGED,
+    check_key,
+    info_of,
+    is_staged,
+    json_path,
+    time_of,
+)
 from trove_async.drivers.gcs.lifecycle import Lifecycle
 from trove_async.drivers.gcs.presigning import Presigns
 from trove_async.drivers.gcs.versions import Versions
@@ -27,7 +34,7 @@ from trove_async.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
 )
-from trove_async.model import BucketInfo, ObjectPage
+from trove_async.model import BucketInfo, ObjectInfo, ObjectPage
 
 __all__ = ["GCSDriver"]
 
@@ -35,7 +42,7 @@ _TOKEN: Final = "t"
 _MOST_KEYS: Final = 1000
 
 
-class GCSDriver(Versions, Presigns, Lifecycle, Batches):
+class GCSDriver(Versions, Presigns, Lifecycle):
     """Opened by the store. ``GCSDriver(GCSConfig(...))``, or `from_dsn`."""
 
     def __init__(self, config: GCSConfig | None = None) -> None:
@@ -77,7 +84,15 @@ class GCSDriver(Versions, Presigns, Lifecycle, Batches):
                 ) from exc
 
     async def list(self, bucket: str, options: ListOptions) -> ObjectPage:
-        opened = self._now()
+        objects, groups, token = await self._listing(bucket, options)
+        if groups:
+            groups = await self._groups(bucket, groups)
+        return ObjectPage(objects, groups, None if token is None else _TOKEN + token)
+
+    async def _listing(
+        self, bucket: str, options: ListOptions
+    ) -> tuple[builtins.list[ObjectInfo], builtins.list[str], str | None]:
+        """Without what unfinished uploads consist of, but for the groups."""
         query = {
             "maxResults": str(min(options.page_size, _MOST_KEYS)),
             "fields": f"nextPageToken,prefixes,items({FIELDS})",
@@ -93,7 +108,7 @@ class GCSDriver(Versions, Presigns, Lifecycle, Batches):
                 raise InvalidTokenError("not a cursor of this backend", bucket=bucket)
             query["pageToken"] = options.cursor[1:]
         try:
-            page = await opened.client.json(
+            page = await self._now().client.json(
                 "GET", f"/storage/v1/b/{bucket}/o?{urlencode(query)}", bucket
             )
         except InvalidInputError as exc:
@@ -103,10 +118,30 @@ class GCSDriver(Versions, Presigns, Lifecycle, Batches):
         token = page.get("nextPageToken")
         try:
             objects = [info_of(item) for item in page.get("items", ())]
-            prefixes = [str(prefix) for prefix in page.get("prefixes", ())]
+            groups = [str(prefix) for prefix in page.get("prefixes", ())]
         except TypeError as exc:
             raise BackendError("a listing of another form", bucket=bucket) from exc
-        return ObjectPage(objects, prefixes, f"{_TOKEN}{token}" if token else None)
+        shown = [info for info in objects if not is_staged(info.key)]
+        return shown, groups, str(token) if token else None
+
+    async def _groups(self, bucket: str, groups: builtins.list[str]) -> builtins.list[str]:
+        """Without those of nothing but unfinished uploads."""
+        shown: builtins.list[str] = []
+        for group in groups:
+            if is_staged(group):
+                continue
+            in_doubt = STAGED.startswith(group) or group.startswith(STAGED)
+            if not in_doubt or await self._has_any(bucket, group):
+                shown.append(group)
+        return shown
+
+    async def _has_any(self, bucket: str, prefix: str) -> bool:
+        cursor: str | None = None
+        while True:
+            objects, _, token = await self._listing(bucket, ListOptions(prefix, cursor=cursor))
+            if objects or token is None:
+                return bool(objects)
+            cursor = _TOKEN + token
 
     # -- buckets ---------------------------------------------------------------------------
 
@@ -137,17 +172,19 @@ class GCSDriver(Versions, Presigns, Lifecycle, Batches):
             raise
 
     async def delete_bucket(self, name: str) -> None:
-        """Open uploads and, with ``versioning``, versions that are past go with it."""
+        """Unfinished uploads and, with ``versioning``, versions that are past go with it."""
         opened = self._now()
-        if self.config.versioning:
-            page = await self.list(name, ListOptions(page_size=1))
-            if page.objects:
-                raise BucketNotEmptyError("the bucket holds objects", bucket=name)
-            await self._purge(name)
-        try:
-            await opened.client.json("DELETE", f"/storage/v1/b/{name}", name)
-        except ConflictError as exc:
-            raise BucketNotEmptyError("the bucket holds objects", bucket=name) from exc
+        for is_last in (False, True):
+            try:
+                await opened.client.json("DELETE", f"/storage/v1/b/{name}", name)
+            except ConflictError as exc:
+                if is_last or await self._has_any(name, ""):
+                    raise BucketNotEmptyError("the bucket holds objects", bucket=name) from exc
+            else:
+                return
+            await self._cleared(opened, name, STAGED)
+            if self.config.versioning:
+                await self._purge(name)
 
     async def list_buckets(self) -> builtins.list[BucketInfo]:
         opened = self._now()

@@ -18,11 +18,13 @@ from trove_async.model import ObjectInfo
 __all__ = [
     "FIELDS",
     "MARK",
+    "STAGED",
     "base64_crc",
     "check_key",
     "crc_of",
     "info_of",
     "info_of_headers",
+    "is_staged",
     "json_path",
     "marked",
     "time_of",
@@ -35,8 +37,12 @@ FIELDS: Final = (
 MARK: Final = "trovejson"
 """In the metadata of an object some of whose values a header would not give as they are: it is
 to be read by the JSON API. Nobody outside the driver sees it."""
+STAGED: Final = ".trove-upload~"
+"""Beginning of the names that unfinished uploads are kept under, 32 hex digits after it; what
+follows them, if anything, begins with a slash."""
 META: Final = "x-goog-meta-"
 _PLAIN: Final = re.compile(r"(?:[!-$&-~](?:[ -$&-~]*[!-$&-~])?)?")  # the same in a header
+_OWN: Final = re.compile(re.escape(STAGED) + r"[0-9a-f]{32}(?:/.*)?", re.ASCII | re.DOTALL)
 _HASH: Final = re.compile(r"(?:^|[,\s])crc32c=([A-Za-z0-9+/]{6}==)")
 _STEP: Final = 1024 * 1024
 _times: dict[str, datetime] = {}
@@ -50,6 +56,12 @@ def check_key(bucket: str, key: str) -> None:
         )
     if key.startswith(".well-known/acme-challenge/"):
         raise InvalidKeyError("GCS keeps these names for itself", bucket=bucket, key=key)
+    if is_staged(key):
+        raise InvalidKeyError("unfinished uploads are kept there", bucket=bucket, key=key)
+
+
+def is_staged(name: str) -> bool:
+    return name.startswith(STAGED) and _OWN.fullmatch(name) is not None
 
 
 def json_path(bucket: str, key: str) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+from trove_async.driver.supply import Part, rest_of
 from trove_async.drivers.gcs.info import base64_crc
-from trove_async.drivers.gcs.parts import Part, rest_of
 from trove_async.drivers.gcs.transport import Client
 from trove_async.errors import (
     BackendError,

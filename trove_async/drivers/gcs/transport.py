@@ -15,10 +15,10 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from trove_async.driver.base import Bytes
+from trove_async.driver.limiter import Limiter
 from trove_async.drivers.gcs.config import GCSConfig
 from trove_async.drivers.gcs.credentials import Tokens
 from trove_async.drivers.gcs.faults import error_of, refusal_of, secretless
-from trove_async.drivers.gcs.limiter import Limiter
 from trove_async.errors import (
     BackendError,
     DriverClosedError,
@@ -125,7 +125,7 @@ class Client:
     ) -> aiohttp.ClientResponse:
         """The answer, once its head is there; for a refusal, its error. A token that has become
         invalid is renewed once."""
-        if self.limiter.pause:
+        if self.limiter.distance:
             await self.limiter.turn()
         token = self.tokens.ready()
         if token is None and self.tokens.is_needed:
@@ -169,7 +169,7 @@ class Client:
             self.failed(exc, bucket, key)
         status = response.status
         if status < 300 or status == 308:
-            if self.limiter.pause:
+            if self.limiter.distance:
                 self.limiter.succeeded()
             return response
         raise await self._refused(response, bucket, key)

@@ -11,8 +11,8 @@ import builtins
 from urllib.parse import urlencode
 
 from trove_async.driver import GetOptions, RawObject
-from trove_async.drivers.gcs.copying import Copies
 from trove_async.drivers.gcs.info import check_key, info_of, json_path, time_of
+from trove_async.drivers.gcs.multipart import Multipart
 from trove_async.drivers.gcs.reading import version_of
 from trove_async.errors import (
     BackendError,
@@ -28,7 +28,7 @@ __all__ = ["Versions"]
 _FIELDS = "nextPageToken,items(name,size,generation,updated,timeCreated,timeDeleted)"
 
 
-class Versions(Copies):
+class Versions(Multipart):
     async def list_versions(self, bucket: str, key: str) -> builtins.list[VersionInfo]:
         opened = self._now()
         check_key(bucket, key)

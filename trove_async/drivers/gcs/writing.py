@@ -1,7 +1,6 @@
 """Puts: a body inside one part is a single request, anything longer a resumable upload.
 
-Parts never lie about as objects of their own, as they would for a composed upload: those can be
-listed by everybody, and a versioned bucket would keep them.
+Only a put that asks for parts side by side is composed of objects that lie about meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -16,26 +16,22 @@ from urllib.parse import urlencode
 from trove_async._chunks import OneChunk
 from trove_async._threads import cpu_pool, settle
 from trove_async.driver import Chunks, PutOptions
+from trove_async.driver.finishing import tried
+from trove_async.driver.supply import Part, Supply, check_size
 from trove_async.drivers.gcs.base import Opened, write_conditions
 from trove_async.drivers.gcs.config import UNIT
 from trove_async.drivers.gcs.info import FIELDS, base64_crc, check_key, crc_of, info_of, marked
-from trove_async.drivers.gcs.parts import Part, Parts, check_size
 from trove_async.drivers.gcs.reading import Reads
 from trove_async.drivers.gcs.resumable import Resumable
 from trove_async.drivers.gcs.tasks import ended, with_grace
-from trove_async.errors import (
-    TroveError,
-    UnsupportedError,
-    UploadIntegrityError,
-)
+from trove_async.errors import UnsupportedError, UploadIntegrityError
 from trove_async.model import ObjectInfo
 
-__all__ = ["Writes", "resource_of"]
+__all__ = ["Writes", "compared", "resource_of"]
 
 _INLINE: Final = 1024 * 1024  # bytes summed on the event loop
 _GRACE: Final = 5.0  # seconds that a cancelled caller waits to learn what it must undo
-_TRIES: Final = 3
-_PAUSE: Final = 0.1
+_FEW: Final = 3  # parts that are not worth the requests that composing takes
 
 
 def resource_of(options: PutOptions, metadata: dict[str, str]) -> dict[str, Any]:
@@ -56,49 +52,63 @@ async def summed(part: Part, crc: int) -> int:
 
 class Writes(Reads):
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
-        """Memory: the part on its way and the one that is being filled."""
+        """Memory: the part on its way and the one that is being filled; with ``concurrency``
+        as many as are sent at once, and one."""
         opened = self._now()
         check_key(bucket, key)
-        if options.tags:
-            raise UnsupportedError("GCS has no tags on objects", backend="gcs")
+        self._check_write(options)
         conditions = write_conditions(options.if_match, options.if_none_match)
-        wanted = options.part_size or self.config.part_size
-        part_size = -(-wanted // UNIT) * UNIT
-        size = options.size
+        size, part_size = options.size, self._part_size(options)
         if type(body) is OneChunk and size is not None and size <= part_size:
             whole = body.whole(size)
             if whole is not None:
                 part = Part([whole] if whole else [], size, True)
                 return await self._single(opened, bucket, key, part, options, conditions)
-        parts = Parts(body)
-        part = await parts.take(part_size)
-        if not part.is_last:
-            return await self._long(
-                opened, bucket, key, parts, part, part_size, options, conditions
-            )
-        check_size(part.size, size)
-        return await self._again(opened, bucket, key, part, options, conditions)
+        supply = Supply(body)
+        at_once = options.concurrency or self.config.parts_at_once
+        if at_once == 1 or (size is not None and size <= _FEW * part_size):
+            return await self._placed(opened, bucket, key, supply, options, conditions)
+        if (await supply.peek(part_size)).is_last:
+            return await self._placed(opened, bucket, key, supply, options, conditions)
+        return await self._side_by_side(opened, bucket, key, supply, at_once, options, conditions)
 
-    async def _again(
+    def _check_write(self, options: PutOptions) -> None:
+        if options.tags:
+            raise UnsupportedError("GCS has no tags on objects", backend="gcs")
+
+    def _part_size(self, options: PutOptions) -> int:
+        wanted = options.part_size or self.config.part_size
+        return -(-wanted // UNIT) * UNIT
+
+    async def _placed(
+        self,
+        opened: Opened,
+        bucket: str,
+        name: str,
+        supply: Supply,
+        options: PutOptions,
+        conditions: dict[str, str],
+    ) -> ObjectInfo:
+        """One object from a body that is pulled here."""
+        if not (await supply.peek(self._part_size(options))).is_last:
+            return await self._long(opened, bucket, name, supply, options, conditions)
+        part = await supply.take(0)
+        check_size(part.size, options.size)
+        if conditions:
+            return await self._single(opened, bucket, name, part, options, conditions)
+        return await tried(lambda: self._single(opened, bucket, name, part, options, conditions))
+
+    @abstractmethod
+    async def _side_by_side(
         self,
         opened: Opened,
         bucket: str,
         key: str,
-        part: Part,
+        supply: Supply,
+        at_once: int,
         options: PutOptions,
         conditions: dict[str, str],
-    ) -> ObjectInfo:
-        """The body of an iterator is gone once it has been pulled, so the store cannot repeat
-        such a put; here it is still at hand."""
-        for attempt in range(1, 1 if conditions else _TRIES):
-            try:
-                return await self._single(opened, bucket, key, part, options, conditions)
-            except TroveError as exc:
-                if not exc.retryable:
-                    raise
-                wait = getattr(exc, "retry_after", None)
-            await asyncio.sleep(min(wait or _PAUSE * attempt, 5.0))
-        return await self._single(opened, bucket, key, part, options, conditions)
+    ) -> ObjectInfo: ...
 
     async def _single(
         self,
@@ -138,16 +148,14 @@ class Writes(Reads):
             pieces=pieces,
             size=size,
         )
-        return _compared(answer, bucket, key, part.size, crc, metadata)
+        return compared(answer, bucket, key, part.size, crc, metadata)
 
     async def _long(
         self,
         opened: Opened,
         bucket: str,
         key: str,
-        parts: Parts,
-        part: Part,
-        part_size: int,
+        supply: Supply,
         options: PutOptions,
         conditions: dict[str, str],
     ) -> ObjectInfo:
@@ -159,7 +167,7 @@ class Writes(Reads):
         try:
             if is_cancelled or upload is None:
                 raise asyncio.CancelledError
-            return await self._sent(upload, bucket, key, parts, part, part_size, options)
+            return await self._sent(upload, bucket, key, supply, options)
         except BaseException as exc:
             if upload is not None:
                 await settle(asyncio.ensure_future(upload.cancel(exc)))
@@ -170,12 +178,12 @@ class Writes(Reads):
         upload: Resumable,
         bucket: str,
         key: str,
-        parts: Parts,
-        part: Part,
-        part_size: int,
+        supply: Supply,
         options: PutOptions,
     ) -> ObjectInfo:
         """Only this coroutine pulls the body; the part before is on its way meanwhile."""
+        part_size = self._part_size(options)
+        part = await supply.take(part_size)
         size = crc = 0
         while True:
             size += part.size
@@ -184,7 +192,7 @@ class Writes(Reads):
                 break
             sending = asyncio.ensure_future(upload.send(part, crc))
             try:
-                part = await parts.take(part_size)
+                part = await supply.take(part_size)
                 await asyncio.wait([sending])
                 sending.result()
             except BaseException:
@@ -193,21 +201,21 @@ class Writes(Reads):
         check_size(size, options.size)
         answer = await upload.send(part, crc)
         assert answer is not None
-        return _compared(answer, bucket, key, size, base64_crc(crc), options.metadata)
+        return compared(answer, bucket, key, size, base64_crc(crc), options.metadata)
 
 
-def _compared(
+def compared(
     answer: dict[str, Any],
     bucket: str,
     key: str,
     size: int,
-    crc: str,
+    crc: str | None,
     metadata: Mapping[str, str],
 ) -> ObjectInfo:
     """What the server says it got, against what was sent. The checksum covers the body alone."""
     theirs = answer.get("crc32c")
     info = info_of(answer, key)
-    if info.stored_size != size or (theirs is not None and theirs != crc):
+    if info.stored_size != size or (None not in (crc, theirs) and theirs != crc):
         raise UploadIntegrityError(
             "the server got other bytes than were sent", bucket=bucket, key=key
         )

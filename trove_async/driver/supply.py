@@ -1,14 +1,14 @@
-"""A body in parts, held as pieces that nobody else can change."""
+"""A body in parts: pulled by its put alone, held as pieces that nobody else can change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from trove_async.driver import Bytes, Chunks
+from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import TrailingDataError, TruncatedError
 
-__all__ = ["Part", "Parts", "check_size", "rest_of"]
+__all__ = ["Part", "Supply", "check_size", "rest_of"]
 
 _SMALL: Final = 16 * 1024
 _JOINED: Final = 256 * 1024
@@ -30,24 +30,38 @@ def _owned(chunk: Bytes) -> bytes | memoryview:
     return bytes(chunk)
 
 
-class Parts:
-    """Of exactly the size asked for, but for the last one, which is known to be it."""
+class Supply:
+    """Parts of exactly the size asked for, but for the last one."""
 
-    __slots__ = ("_body", "_next", "has_ended")
+    __slots__ = ("_body", "_has_ended", "_rest", "_taken")
 
     def __init__(self, body: Chunks) -> None:
         self._body = body
-        self._next: bytes | memoryview | None = None
-        self.has_ended = False
+        self._rest: bytes | memoryview | None = None
+        self._has_ended = False
+        self._taken: Part | None = None
+
+    async def peek(self, size: int) -> Part:
+        """The part that the next `take` gives, whatever size it asks for."""
+        if self._taken is None:
+            self._taken = await self.take(size)
+        return self._taken
 
     async def take(self, size: int) -> Part:
+        """Looks at what follows, so that the last part is known to be it."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            return taken
         pieces: list[bytes | memoryview] = []
         small = bytearray()  # many tiny chunks cost more in objects than in bytes
         length = 0
-        while length < size and (chunk := await self._pulled()) is not None:
+        while length < size:
+            chunk = await self._next()
+            if chunk is None:
+                break
             if length + len(chunk) > size:
                 view = memoryview(chunk)
-                chunk, self._next = view[: size - length], view[size - length :]
+                chunk, self._rest = view[: size - length], view[size - length :]
             length += len(chunk)
             if len(chunk) < _SMALL:
                 small += chunk
@@ -61,16 +75,19 @@ class Parts:
                 pieces.append(chunk)
         if small:
             pieces.append(bytes(small))
-        self._next = await self._pulled()
-        return Part(pieces, length, self._next is None)
+        if self._rest is None:
+            self._rest = await self._next()
+        return Part(pieces, length, self._rest is None)
 
-    async def _pulled(self) -> bytes | memoryview | None:
-        held, self._next = self._next, None
-        if held is not None or self.has_ended:
-            return held
+    async def _next(self) -> bytes | memoryview | None:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            return rest
+        if self._has_ended:
+            return None
         chunk = await anext(self._body, None)
         if chunk is None:
-            self.has_ended = True
+            self._has_ended = True
             return None
         return _owned(chunk)
 
