@@ -62,7 +62,12 @@ class _Feed:
     """Asks for the page after the buffered one."""
     origin: str | None = None
     """Asked for the buffered page: where a token takes up again."""
+    shown: str = ""
+    """The last entry that came from here; of a backend with an order of its own, from the page
+    that is buffered."""
     buffer: deque[_Entry] = field(default_factory=deque)
+    is_restored: bool = False
+    """The next page is the one whose entry `shown` is."""
     is_last: bool = False
     """No page follows the buffered one."""
 
@@ -87,7 +92,6 @@ class Merge:
         self._options = options
         self._owner = owner
         self._limit = read_limit
-        self._last = ""
         self._missing = 0
         self._feeds = [_Feed(backend) for backend in backends]
         if options.cursor is not None:
@@ -107,12 +111,12 @@ class Merge:
             if not live or any(not feed.buffer for feed in live):
                 break
             first = min(feed.buffer[0].text for feed in live)
-            self._last = first
             taken: _Entry | None = None
             for feed in live:
                 while feed.buffer and feed.buffer[0].text == first:
                     taken = taken or feed.buffer[0]
                     feed.buffer.popleft()
+                    feed.shown = first
             if taken is not None and taken.info is not None:
                 objects.append(taken.info)
             else:
@@ -129,7 +133,8 @@ class Merge:
                     for feed in hungry:
                         group.create_task(self._fetch(feed, size))
             except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+                error = errors.exceptions[0]
+                raise error from error.__cause__
 
     async def _fetch(self, feed: _Feed, size: int) -> None:
         options = self._options
@@ -152,6 +157,10 @@ class Merge:
         except TroveError as exc:
             exc.at(backend=feed.backend.name)
             raise
+        is_ordered = feed.backend.features.ordered_listing
+        if not is_ordered and not feed.is_restored:
+            feed.shown = ""
+        feed.is_restored = False
         feed.origin = feed.cursor
         feed.cursor = page.cursor
         feed.is_last = page.cursor is None
@@ -163,9 +172,9 @@ class Merge:
             if owner is None or owner(self._bucket, info.key) == name
         ]
         entries += [_Entry(prefix, None) for prefix in page.prefixes]
-        if page.prefixes or not feed.backend.features.ordered_listing:
+        if page.prefixes or not is_ordered:
             entries.sort(key=lambda entry: entry.text)
-        last = self._last
+        last = feed.shown
         feed.buffer.extend(entry for entry in entries if not last or entry.text > last)
 
     # -- tokens ----------------------------------------------------------------------------
@@ -176,12 +185,13 @@ class Merge:
         state: dict[str, object] = {}
         for feed in self._feeds:
             if feed.buffer:
-                state[feed.backend.name] = [feed.origin]
+                state[feed.backend.name] = [feed.origin, feed.shown]
             elif not feed.is_last:
-                state[feed.backend.name] = [feed.cursor]
+                is_ordered = feed.backend.features.ordered_listing
+                state[feed.backend.name] = [feed.cursor, feed.shown if is_ordered else ""]
         import json  # a page with a next one is its only user here: 3 ms of import
 
-        text = json.dumps([1, self._sign(), self._last, state], separators=(",", ":"))
+        text = json.dumps([2, self._sign(), state], separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     def _sign(self) -> str:
@@ -200,20 +210,18 @@ class Merge:
             text = base64.b64decode(
                 token.encode("ascii") + b"=" * (-len(token) % 4), altchars=b"-_", validate=True
             )
-            version, signed, last, state = json.loads(text)
-            if version != 1 or signed != self._sign() or not isinstance(last, str):
+            version, signed, state = json.loads(text)
+            if version != 2 or signed != self._sign():
                 raise ValueError
             for feed in self._feeds:
                 saved = state.get(feed.backend.name)
                 if saved is None:
                     feed.is_last = True
                     continue
-                (cursor,) = saved
-                if cursor is not None and not isinstance(cursor, str):
+                cursor, shown = saved
+                if not isinstance(cursor, str | None) or not isinstance(shown, str):
                     raise ValueError
-                (cursor or "").encode()  # no lone surrogates
-                feed.cursor = cursor
-            last.encode()
+                ((cursor or "") + shown).encode()  # no lone surrogates
+                feed.cursor, feed.shown, feed.is_restored = cursor, shown, True
         except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as exc:
             raise InvalidTokenError("not a cursor of this listing", bucket=self._bucket) from exc
-        self._last = last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from trove_async import (
     Trove,
     UnavailableError,
 )
+from trove_async.driver import ListOptions
 from trove_async.drivers.memory import MemoryDriver
+from trove_async.model import ObjectPage
 
 NAMES = ["default", "one", "two"]
 
@@ -233,9 +236,7 @@ async def test_a_token_is_bound_to_its_listing() -> None:
 GARBAGE = ["", "x", "!!!!", "AAAA", "é", "k", "p", "=" * 9, "e30", "bnVsbA", "W10", "A" * 100_000]
 
 
-@pytest.mark.parametrize(
-    "token", [*GARBAGE, "WzEsIiIsIiIse31d", "[" * 50_000, "\x00", "W" * 70_000]
-)
+@pytest.mark.parametrize("token", [*GARBAGE, "WzIsIiIse31d", "[" * 50_000, "\x00", "W" * 70_000])
 async def test_garbage_is_no_token(token: str) -> None:
     async with await filled() as store:
         with pytest.raises(InvalidTokenError):
@@ -264,9 +265,9 @@ def test_a_tampered_token_never_leaves_the_prefix(
             assert page.cursor is not None
             version, signed, *_ = json.loads(base64.urlsafe_b64decode(page.cursor + "=="))
             forged = {
-                0: [version, signed, last, {"default": [cursor]}],
-                1: [version, signed, last, state],
-                2: [version, signed, state, {"default": [cursor]}],
+                0: [version, signed, {"default": [cursor, last]}],
+                1: [version, signed, state],
+                2: [version, signed, {"default": [cursor, state]}],
                 3: state,
             }[shape]
             token = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode().rstrip("=")
@@ -328,3 +329,61 @@ async def test_a_page_that_fails_is_asked_for_again_and_nothing_is_lost() -> Non
 
 def route3(bucket: str, key: str) -> str | None:
     return "flaky" if int(key) % 3 else None
+
+
+# -- backends with an order of their own -----------------------------------------------------
+
+
+class Wide(MemoryDriver):
+    """Lists in the order of UTF-16, as azurite does: a page's entries after those of the page
+    before, and yet not after them by their text."""
+
+    features = replace(MemoryDriver.features, ordered_listing=False)
+
+    async def list(self, bucket: str, options: ListOptions) -> ObjectPage:
+        whole = replace(options, cursor=None, page_size=10_000)
+        page = await super().list(bucket, whole)
+        entries: list[ObjectInfo | str] = [*page.objects, *page.prefixes]
+        entries.sort(key=lambda e: (e if isinstance(e, str) else e.key).encode("utf-16-be"))
+        start = int(options.cursor or 0)
+        stop = start + options.page_size
+        shown = entries[start:stop]
+        return ObjectPage(
+            [entry for entry in shown if not isinstance(entry, str)],
+            [entry for entry in shown if isinstance(entry, str)],
+            str(stop) if stop < len(entries) else None,
+        )
+
+
+WIDE = ["a", "b/1", "b/2", "\ue000", "\uff01", "\uff02/x", "\U0001f600", "\U0001f601/y", "z"]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 3, 100])
+@pytest.mark.parametrize("others", [[], ["m", "\U0001f602", "\uff03"]])
+async def test_no_key_of_another_order_is_lost_or_told_twice(
+    page_size: int, others: list[str]
+) -> None:
+    """By one iteration, and by tokens each of which goes to a new store."""
+    drivers: dict[str, MemoryDriver] = {"one": MemoryDriver()} if others else {}
+    first = Wide()
+    routes = [(f"{key}*", "one") for key in others]
+    for delimiter in (None, "/"):
+        async with Trove(first, backends=drivers, routes=routes) as store:
+            if delimiter is None:
+                await store.create_bucket("box")
+                for key in [*WIDE, *others]:
+                    await store.put("box", key, b"")
+            whole = await texts(store, page_size=page_size, delimiter=delimiter)
+            expected = grouped({*WIDE, *others}, "", delimiter, None)
+            assert sorted(whole) == expected
+            found: list[str] = []
+            cursor: str | None = None
+            while True:
+                page = await store.list_page(
+                    "box", page_size=page_size, cursor=cursor, delimiter=delimiter
+                )
+                found += [info.key for info in page.objects] + page.prefixes
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            assert sorted(found) == expected
