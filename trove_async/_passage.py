@@ -394,5 +394,8 @@ async def _first(tasks: set[asyncio.Task[None]]) -> None:
     """Waits for one of them, and takes it out; raises what it raised."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     tasks -= done
-    for task in done:
-        task.result()
+    # Of several that failed at once each is asked; one that is not would be told to the loop.
+    errors = [task.exception() for task in done]
+    for error in errors:
+        if error is not None:
+            raise error
