@@ -35,6 +35,7 @@ SERVERS = {
     "s3-moto-sdk": ("tests.conformance.s3_drivers:moto_sdk", ("bare",)),
     "s3-rclone": ("tests.conformance.s3_drivers:rclone", REMOTE),
     "gcs": ("tests.conformance.gcs_drivers:gcs", REMOTE),
+    "gcs-json": ("tests.conformance.gcs_drivers:gcs_json", ("bare",)),
     "gcs-versioned": ("tests.conformance.gcs_drivers:gcs_versioned", ("bare",)),
     "azure": ("tests.conformance.azure_drivers:azurite", REMOTE),
 }

@@ -67,6 +67,5 @@ def gcs_versioned() -> Driver:
 
 
 def gcs_json() -> Driver:
-    """Without the XML API. K115, K159 and K162 overwrite all the time and allow no retry: with
-    two requests a read has to lose there."""
+    """Without the XML API."""
     return _driver(xml_reads=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.azure_drivers import azurite
+from tests.conformance.sampling import only
 from trove_async import Driver
 
 _NUMBERS = (
@@ -16,7 +17,6 @@ _NUMBERS = (
     *(118, 119, 121, 126, 128, 133, 138, 143, 146, 148, 168, 172, 187, 188, 193, 196, 197, 201),
     *(208, 214, 218, 223, 230, 235, 238, 239),
 )
-SAMPLE = frozenset(f"K{number:03}" for number in _NUMBERS)
 
 
 @pytest.fixture
@@ -24,14 +24,4 @@ def trove_driver_factory() -> Callable[[], Driver]:
     return azurite
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    left_out = [
-        item
-        for item in items
-        if here in item.path.parents and item.name.partition("_")[0] not in SAMPLE
-    ]
-    if left_out:
-        dropped = set(left_out)
-        items[:] = [item for item in items if item not in dropped]
-        config.hook.pytest_deselected(items=left_out)
+pytest_collection_modifyitems = only(_NUMBERS, Path(__file__).parent)

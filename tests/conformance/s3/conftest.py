@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.s3_drivers import moto
+from tests.conformance.sampling import only
 from trove_async import Driver
 
 _NUMBERS = (
@@ -16,7 +17,6 @@ _NUMBERS = (
     *(119, 121, 126, 128, 130, 133, 138, 146, 148, 168, 172, 180, 187, 188, 193, 196),
     *(197, 201, 208, 211, 214, 218, 224, 230, 233, 235, 238, 239),
 )
-SAMPLE = frozenset(f"K{number:03}" for number in _NUMBERS)
 
 
 @pytest.fixture
@@ -24,14 +24,4 @@ def trove_driver_factory() -> Callable[[], Driver]:
     return moto
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    left_out = [
-        item
-        for item in items
-        if here in item.path.parents and item.name.partition("_")[0] not in SAMPLE
-    ]
-    if left_out:
-        dropped = set(left_out)
-        items[:] = [item for item in items if item not in dropped]
-        config.hook.pytest_deselected(items=left_out)
+pytest_collection_modifyitems = only(_NUMBERS, Path(__file__).parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.sampling import only
 from tests.conformance.sftp_drivers import sftp_fast
 from trove_async import Driver
 
@@ -18,7 +19,6 @@ _NUMBERS = (
     200, 202, 206, 215, 217, 238, 246,
 )
 # fmt: on
-SAMPLE = frozenset(f"K{number:03}" for number in _NUMBERS)
 
 
 @pytest.fixture
@@ -26,14 +26,4 @@ def trove_driver_factory() -> Callable[[], Driver]:
     return sftp_fast
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    left_out = [
-        item
-        for item in items
-        if here in item.path.parents and item.name.partition("_")[0] not in SAMPLE
-    ]
-    if left_out:
-        dropped = set(left_out)
-        items[:] = [item for item in items if item not in dropped]
-        config.hook.pytest_deselected(items=left_out)
+pytest_collection_modifyitems = only(_NUMBERS, Path(__file__).parent)

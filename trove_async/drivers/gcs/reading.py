@@ -41,7 +41,7 @@ from trove_async.model import ObjectInfo
 
 __all__ = ["Reads", "version_of"]
 
-_LOOKS: Final = 5
+_LOOKS: Final = 100  # at an object that is overwritten all the time; each loses one time in a few
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
