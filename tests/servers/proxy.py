@@ -15,7 +15,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
@@ -136,14 +136,22 @@ class _Broken(Exception):
 class _Message:
     """Carries the bytes of one message and breaks it where its fault says."""
 
-    def __init__(self, fault: Fault | None, length: int | None) -> None:
+    def __init__(
+        self,
+        fault: Fault | None,
+        length: int | None,
+        tally: Callable[[int], None] | None = None,
+    ) -> None:
         self._fault = fault
+        self._tally = tally
         self._sent = 0
         at = 0 if fault is None else fault.at
         self._at = int(at * (length or 0)) if isinstance(at, float) else at
 
     async def carry(self, data: bytes, sink: asyncio.StreamWriter) -> None:
         fault = self._fault
+        if self._tally is not None:
+            self._tally(len(data))
         start, self._sent = self._sent, self._sent + len(data)
         if fault is None or self._sent <= self._at:
             await _send(sink, data)
@@ -183,7 +191,7 @@ async def _send(sink: asyncio.StreamWriter, data: bytes) -> None:
 
 class Proxy:
     """``requests``: the first line of every request that came. ``connections``: made so far;
-    ``open``: now."""
+    ``open``: now. ``uploaded``: bytes that came from clients, heads and handshakes included."""
 
     def __init__(self, host: str, port: int, *, http: bool = True) -> None:
         self._target = (host, port)
@@ -193,6 +201,9 @@ class Proxy:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.connections = 0
+        self.uploaded = 0
+        self.on_uploaded: Callable[[int], None] | None = None
+        """Told of ``uploaded`` before the bytes go on."""
         self.port = 0
 
     @property
@@ -220,6 +231,11 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _tally(self, count: int) -> None:
+        self.uploaded += count
+        if self.on_uploaded is not None:
+            self.on_uploaded(self.uploaded)
 
     def _matching(self, line: str, *kinds: Kind) -> Fault | None:
         for fault in self.faults:
@@ -282,7 +298,8 @@ class Proxy:
                 sink.write_eof()
 
         await _both(
-            pump(reader, upstream, _Message(up, None)), pump(server, writer, _Message(down, None))
+            pump(reader, upstream, _Message(up, None, self._tally)),
+            pump(server, writer, _Message(down, None)),
         )
 
     # -- HTTP/1.1 --------------------------------------------------------------------------
@@ -310,7 +327,8 @@ class Proxy:
             return True
         up = fault if fault is not None and fault.direction == "up" else None
         down = fault if fault is not None and fault.direction == "down" else None
-        asked = asyncio.create_task(_request(reader, upstream, head, length, up))
+        message = _Message(up, len(head) + (length or 0), self._tally)
+        asked = asyncio.create_task(_request(reader, upstream, head, length, message))
         try:
             return await _answer(server, writer, line, down, asked)
         finally:
@@ -339,9 +357,8 @@ async def _request(
     upstream: asyncio.StreamWriter,
     head: bytes,
     length: int | None,
-    fault: Fault | None,
+    message: _Message,
 ) -> None:
-    message = _Message(fault, len(head) + (length or 0))
     await message.carry(head, upstream)
     await _body(reader, upstream, head, length or 0, message)
 

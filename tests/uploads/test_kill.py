@@ -20,9 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(root: Path, source: Path, part: int, kind: str, at: int, log: Path) -> int:
-    command = [sys.executable, "-m", "tests.uploads.upload_child", str(root), str(source)]
+    command = [sys.executable, "-m", "tests.uploads.upload_child", f"file://{root}"]
     done = subprocess.run(
-        [*command, str(part), kind, str(at), str(log)], cwd=ROOT, capture_output=True, check=False
+        [*command, str(source), str(part), kind, str(at), str(log)],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode

@@ -2,7 +2,9 @@
 it is told. A step: a chunk of a part taken by the driver, a part acknowledged by the driver,
 a part acknowledged by the catalog.
 
-    upload_child.py root source part_size plain|sealed step log
+    upload_child.py target source part_size plain|sealed step log [bucket catalog]
+
+``target``: a connection string. Step 0 is never.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import trove_async as trove
 from trove_async import Chunks, PartInfo
 from trove_async.catalog import SQLCatalog
-from trove_async.drivers.local import LocalConfig, LocalDriver
+from trove_async.driver.registry import driver_for
 from trove_async.middleware import Compress, Encrypt, Keyring
 
 KEYS = {"k": bytes(range(32))}
@@ -40,27 +42,27 @@ class Steps:
             file.write(line + "\n")
 
 
-class Killed(LocalDriver):
-    def __init__(self, root: str, steps: Steps) -> None:
-        super().__init__(LocalConfig(root))
-        self.steps = steps
+def watched(driver: Any, steps: Steps) -> None:
+    real = driver.upload_part
 
     async def upload_part(
-        self, bucket: str, key: str, upload_id: str, number: int, body: Chunks, size: int | None
+        bucket: str, key: str, upload_id: str, number: int, body: Chunks, size: int | None
     ) -> PartInfo:
-        async def watched() -> AsyncIterator[bytes]:
+        async def ticking() -> AsyncIterator[bytes]:
             async for chunk in body:
-                self.steps.tick("chunk")
+                steps.tick("chunk")
                 yield bytes(chunk)
 
-        chunks: Any = watched()
+        chunks: Any = ticking()
         try:
-            self.steps.note(f"sent {upload_id} {number}")
-            part = await super().upload_part(bucket, key, upload_id, number, chunks, size)
+            steps.note(f"sent {upload_id} {number}")
+            part: PartInfo = await real(bucket, key, upload_id, number, chunks, size)
         finally:
             await chunks.aclose()
-        self.steps.tick("part")
+        steps.tick("part")
         return part
+
+    driver.upload_part = upload_part
 
 
 class KilledCatalog(SQLCatalog):
@@ -78,14 +80,21 @@ def layers(kind: str) -> list[Any]:
 
 
 async def main() -> None:
-    root, source, part_size, kind, at, log = sys.argv[1:]
+    target, source, part_size, kind, at, log, *more = sys.argv[1:]
+    bucket, path = more or ["bucket", ""]
     steps = Steps(int(at), log)
-    driver = Killed(root, steps)
-    catalog = KilledCatalog.at(driver.catalog_path)
+    driver: Any = driver_for(target)[0]
+    watched(driver, steps)
+    catalog = KilledCatalog.at(path or driver.catalog_path)
     assert isinstance(catalog, KilledCatalog)
     catalog.steps = steps
     async with trove.open(driver, middleware=layers(kind), catalog=catalog) as store:
-        await store.upload("bucket", "key", Path(source), resumable=True, part_size=int(part_size))
+        await store.upload(
+            *(bucket, "key", Path(source)),
+            resumable=True,
+            part_size=int(part_size),
+            concurrency=1,
+        )
     await catalog.close()
     steps.note(f"steps {steps.count}")
 
