@@ -5,15 +5,14 @@ from __future__ import annotations
 from trove_async._backend import Backend
 from trove_async._chunks import Digest, OneChunk
 from trove_async._layouts import Layouts
-from trove_async._reader import ObjectReader, check_whole, verified
+from trove_async._reader import ObjectReader, check_small, check_whole, verified
 from trove_async._reading import Reading, size_of
 from trove_async._record import Record, read_record, seen_as
 from trove_async._source import Body, Stored, fetch
-from trove_async.checksum import digest_of
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import RawObject
 from trove_async.driver.options import GetOptions
-from trove_async.errors import ChecksumMismatchError, TroveError
+from trove_async.errors import TroveError
 from trove_async.middleware.builtin import SMALLEST
 from trove_async.middleware.pipeline import Chain, Pipeline
 from trove_async.model import ObjectInfo
@@ -56,13 +55,14 @@ class Reads:
                 chain = Chain(self._body(backend, bucket, key, found, options))
                 return ObjectReader(found.info, chain, None, found.stop - found.start)
             record = read_record(found.info.metadata)
-            if (
-                pipeline.reads_plainly
-                and not record.encodings
-                and (record.is_written or found.info.stored_size < SMALLEST)
-            ):
+            is_plain = not record.encodings and (
+                record.is_written or found.info.stored_size < SMALLEST
+            )
+            if is_plain and pipeline.reads_plainly:
                 return self._plain(backend, bucket, key, found, record, options)
             reading = Reading(self, backend, bucket, key, options, present)
+            if is_plain and not reading.is_watched(found.info, record):
+                return self._plain(backend, bucket, key, found, record, options)
             if is_ranged:
                 return await reading.found_ranged(found, record)
             return await reading.whole(found, record)
@@ -100,7 +100,7 @@ class Reads:
             data = body.whole(found.stop - found.start)
             if data is not None:
                 if is_whole and record.digest is not None:
-                    _verify_small(data, record.digest)
+                    check_small(data, None, record.digest)
                 return ObjectReader(seen, None, data, len(data))
         chain = Chain(self._body(backend, bucket, key, found, options))
         if is_whole and record.digest is not None:
@@ -120,9 +120,3 @@ class Reads:
             reading = Reading(self, backend, bucket, key, GetOptions(version_id=version_id))
             record, size = await reading.measured(info, record)
         return seen_as(info, record, size)
-
-
-def _verify_small(data: bytes, recorded: str) -> None:
-    found = digest_of(recorded[: recorded.index(":")], data)
-    if found != recorded:
-        raise ChecksumMismatchError(f"the body has {found}, {recorded} was recorded")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from trove_async._backend import Backend
@@ -19,6 +20,7 @@ from trove_async._record import (
     write_format,
 )
 from trove_async._seam import Idle, Pulled, bounded, waited
+from trove_async._supply import Supply
 from trove_async.checksum import INLINE_LIMIT, digest_of
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Chunks
@@ -30,11 +32,16 @@ from trove_async.errors import (
     TroveError,
     TruncatedError,
 )
-from trove_async.middleware.base import Context
+from trove_async.middleware.base import Context, Stage
 from trove_async.middleware.pipeline import Chain, Entry, Pipeline
 from trove_async.model import ObjectInfo
 
 __all__ = ["Upload", "Writes"]
+
+_AT_ONCE = 64 * 1024
+"""A body this small is taken through its layers before the driver is called."""
+_MOST_GROWN = 1 << 20
+"""What layers make of it, unless they make more."""
 
 
 @dataclass(slots=True)
@@ -117,6 +124,11 @@ class Writes:
             if upload.raw:
                 self._pipeline.admit_raw(context)
             if entries:
+                data = body.whole
+                if data is not None and len(data) <= _AT_ONCE:
+                    return self._layered_small(
+                        backend, bucket, key, options, upload, context, entries, data
+                    )
                 return self._layered(backend, bucket, key, options, upload, context, entries)
         whole = body.whole
         if whole is not None and len(whole) <= self._inline:
@@ -125,9 +137,9 @@ class Writes:
         context.stored_size = options.size
         return self._layered(backend, bucket, key, options, upload, context, entries)
 
-    # -- bytes at hand, no layer: a straight line --------------------------------------------
+    # -- bytes at hand: a straight line ------------------------------------------------------
 
-    async def _small(
+    def _small(
         self,
         backend: Backend,
         bucket: str,
@@ -135,16 +147,16 @@ class Writes:
         options: PutOptions,
         upload: Upload,
         data: bytes,
-    ) -> ObjectInfo:
+    ) -> Coroutine[Any, Any, ObjectInfo]:
         size = len(data)
-        if options.size is not None and options.size != size:
-            kind = TruncatedError if size < options.size else TrailingDataError
-            raise kind(f"the body has {size} bytes, {options.size} were declared")
+        if options.size != size:
+            _check_size(options.size, data)
         algorithm = self._algorithm
         digest = digest_of(algorithm, data) if algorithm is not None else None
         if upload.expected is not None:
             _check_expected(upload.expected, data, digest)
         user = options.metadata
+        metadata: Mapping[str, str]
         if upload.raw:
             metadata = user
         else:
@@ -153,10 +165,91 @@ class Writes:
                 metadata[DIGEST] = digest
             if upload.token is not None:
                 metadata[TOKEN] = upload.token
+        return self._deliver(
+            backend, bucket, key, options, upload.raw, data, metadata, size, digest, ()
+        )
+
+    async def _layered_small(
+        self,
+        backend: Backend,
+        bucket: str,
+        key: str,
+        options: PutOptions,
+        upload: Upload,
+        context: Context,
+        entries: list[Entry],
+        data: bytes,
+    ) -> ObjectInfo:
+        """As `_layered`, of so little that what the layers make of it is taken before the
+        driver is asked: it is told everything at once."""
+        digests = self._digests(context, upload)
+        digest = digests[0]
+        if entries[0].order[0] > Stage.OBSERVE:  # what the caller gave is what is counted
+            _check_size(options.size, data)
+            digest.update(data)
+            digest.finished = True
+            if upload.expected is not None:
+                _check_expected(upload.expected, data, digest.text)
+            digests = []
+        chain = Chain(OneChunk(data))
+        parts: list[bytes] = []
+        size = 0
+        try:
+            chunks = await self._pipeline.write(
+                chain, entries, context, digests, upload.expected, transform=not upload.raw
+            )
+            async for chunk in chunks:
+                parts.append(chunk if type(chunk) is bytes else bytes(chunk))
+                size += len(chunk)
+                if size > _MOST_GROWN:
+                    break
+            if size > _MOST_GROWN:
+                supply = Supply(chunks)
+                supply.put_back([*parts])
+                chain.push(supply)
+                stored = await self._send(backend, bucket, key, options, upload, context, supply)
+                info = _seen(stored, key, options, upload, context)
+            else:
+                metadata = _first_metadata(options, upload, context)
+                if not upload.raw:
+                    metadata.update(_last_metadata(context))
+                info = await self._deliver(
+                    backend,
+                    bucket,
+                    key,
+                    options,
+                    upload.raw,
+                    parts[0] if len(parts) == 1 else b"".join(parts),
+                    metadata,
+                    digest.count,
+                    digest.text,
+                    tuple(context.applied),
+                )
+        except BaseException as exc:
+            await chain.abandon(exc)
+            raise
+        await chain.aclose()
+        return info
+
+    async def _deliver(
+        self,
+        backend: Backend,
+        bucket: str,
+        key: str,
+        options: PutOptions,
+        raw: bool,
+        data: bytes,
+        metadata: Mapping[str, str],
+        size: int,
+        digest: str | None,
+        encodings: tuple[str, ...],
+    ) -> ObjectInfo:
+        """``data`` and ``metadata`` are what is stored; ``size`` and ``digest`` are of the
+        logical bytes."""
         sent = PutOptions(
             options.content_type,
             metadata,
-            size,
+            len(data),
             None,
             options.tags,
             options.storage_class,
@@ -179,7 +272,7 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
-        if upload.raw:
+        if raw:
             return info
         return ObjectInfo(
             key,
@@ -188,11 +281,11 @@ class Writes:
             info.content_type,
             info.etag,
             info.last_modified,
-            dict(user),
+            dict(options.metadata),
             digest,
             info.version_id,
             info.storage_class,
-            (),
+            encodings,
         )
 
     # -- everything else -----------------------------------------------------------------------
@@ -207,11 +300,7 @@ class Writes:
         context: Context,
         entries: list[Entry],
     ) -> ObjectInfo:
-        digest = Digest(self._algorithm)
-        context.digest = digest
-        digests = [digest]
-        if upload.expected is not None and upload.expected[0] != self._algorithm:
-            digests.append(Digest(upload.expected[0]))
+        digests = self._digests(context, upload)
         upload.body.is_open = True
         chain = Chain(upload.body.open())
         try:
@@ -233,21 +322,15 @@ class Writes:
             await chain.abandon(exc)
             raise
         await chain.aclose()
-        if upload.raw:
-            return info
-        return ObjectInfo(
-            key,
-            digest.count,
-            info.stored_size,
-            info.content_type,
-            info.etag,
-            info.last_modified,
-            dict(options.metadata),
-            digest.text,
-            info.version_id,
-            info.storage_class,
-            tuple(context.applied),
-        )
+        return _seen(info, key, options, upload, context)
+
+    def _digests(self, context: Context, upload: Upload) -> list[Digest]:
+        """The recorded one first; one more where another algorithm's is expected."""
+        digest = Digest(self._algorithm)
+        context.digest = digest
+        if upload.expected is not None and upload.expected[0] != self._algorithm:
+            return [digest, Digest(upload.expected[0])]
+        return [digest]
 
     async def _send(
         self,
@@ -259,30 +342,12 @@ class Writes:
         context: Context,
         chunks: Chunks,
     ) -> ObjectInfo:
-        digest = context.digest
-
-        def late() -> Mapping[str, str]:
-            known: dict[str, str] = {}
-            if digest is not None:
-                known[LENGTH] = str(digest.count)
-                if digest.text is not None:
-                    known[DIGEST] = digest.text
-            for more in context.late:
-                known.update(more())
-            return known
-
-        metadata = dict(options.metadata)
-        if not upload.raw:
-            metadata[FORMAT] = write_format(context.applied, context.hints)
-            if context.size is not None:
-                metadata[LENGTH] = str(context.size)
-            if upload.token is not None:
-                metadata[TOKEN] = upload.token
+        metadata = _first_metadata(options, upload, context)
         sent = PutOptions(
             options.content_type,
             metadata,
             context.stored_size,
-            None if upload.raw else late,
+            None if upload.raw else partial(_last_metadata, context),
             options.tags,
             options.storage_class,
             options.if_match,
@@ -298,6 +363,61 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
+
+
+def _first_metadata(options: PutOptions, upload: Upload, context: Context) -> dict[str, str]:
+    """What is known when every layer has decided."""
+    metadata = dict(options.metadata)
+    if not upload.raw:
+        metadata[FORMAT] = write_format(context.applied, context.hints)
+        if context.size is not None:
+            metadata[LENGTH] = str(context.size)
+        if upload.token is not None:
+            metadata[TOKEN] = upload.token
+    return metadata
+
+
+def _last_metadata(context: Context) -> dict[str, str]:
+    """What is known when the body has ended."""
+    known: dict[str, str] = {}
+    digest = context.digest
+    if digest is not None:
+        known[LENGTH] = str(digest.count)
+        text = digest.text
+        if text is not None:
+            known[DIGEST] = text
+    for more in context.late:
+        known.update(more())
+    return known
+
+
+def _seen(
+    info: ObjectInfo, key: str, options: PutOptions, upload: Upload, context: Context
+) -> ObjectInfo:
+    """What the driver stored, as who has put it sees it."""
+    if upload.raw:
+        return info
+    digest = context.digest
+    assert digest is not None
+    return ObjectInfo(
+        key,
+        digest.count,
+        info.stored_size,
+        info.content_type,
+        info.etag,
+        info.last_modified,
+        dict(options.metadata),
+        digest.text,
+        info.version_id,
+        info.storage_class,
+        tuple(context.applied),
+    )
+
+
+def _check_size(declared: int | None, data: bytes) -> None:
+    if declared is not None and declared != len(data):
+        kind = TruncatedError if len(data) < declared else TrailingDataError
+        raise kind(f"the body has {len(data)} bytes, {declared} were declared")
 
 
 def _check_expected(expected: tuple[str, str], data: bytes, digest: str | None) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from trove_async._chunks import Digest
+from trove_async.checksum import digest_of
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import (
     ChecksumMismatchError,
@@ -22,7 +23,7 @@ from trove_async.errors import (
 from trove_async.middleware.pipeline import Chain
 from trove_async.model import ObjectInfo
 
-__all__ = ["ObjectReader", "check_whole", "verified"]
+__all__ = ["ObjectReader", "check_small", "check_whole", "verified"]
 
 
 def check_whole(digest: Digest, size: int | None, recorded: str | None) -> None:
@@ -31,6 +32,16 @@ def check_whole(digest: Digest, size: int | None, recorded: str | None) -> None:
         raise TruncatedError(f"the body has {digest.count} bytes, {size} were recorded")
     if recorded is not None and digest.text != recorded:
         raise ChecksumMismatchError(f"the body has {digest.text}, {recorded} was recorded")
+
+
+def check_small(data: bytes, size: int | None, recorded: str | None) -> None:
+    """As `check_whole`, of bytes that are all there."""
+    if size is not None and len(data) != size:
+        raise TruncatedError(f"the body has {len(data)} bytes, {size} were recorded")
+    if recorded is not None:
+        found = digest_of(recorded[: recorded.index(":")], data)
+        if found != recorded:
+            raise ChecksumMismatchError(f"the body has {found}, {recorded} was recorded")
 
 
 async def verified(

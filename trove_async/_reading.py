@@ -12,7 +12,7 @@ from trove_async._chunks import Digest, OneChunk, collect, cut
 from trove_async._layouts import Known, Layouts, through
 from trove_async._names import content_type_of
 from trove_async._present import Shown, shown
-from trove_async._reader import ObjectReader, check_whole, verified
+from trove_async._reader import ObjectReader, check_small, check_whole, verified
 from trove_async._record import Record, read_record, seen_as
 from trove_async._source import Body, Stored, changed, fetch, pinned
 from trove_async._supply import Supply
@@ -20,6 +20,7 @@ from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
 from trove_async.driver.options import ByteRange, GetOptions
 from trove_async.errors import (
+    IntegrityError,
     InvalidRangeError,
     ObjectChangedError,
     PreconditionFailedError,
@@ -34,7 +35,23 @@ __all__ = ["Reading", "size_of"]
 
 _HEAD_EXTRA = 4096  # a first request is never smaller: round trips cost more than bytes
 _NEAR = 64 * 1024
+_AT_ONCE = 64 * 1024  # a body this small is taken through its layers while it is opened
 _MOST_PEEKED = 1 << 20  # a presenter's look this far into a stream is served from the stream
+
+
+async def _all_of(chain: Chain, size: int, digest: str | None) -> bytes:
+    """The ``size`` logical bytes of a small object, checked; its levels are closed."""
+    parts: list[Bytes] = []
+    count = 0
+    async for piece in chain.top:
+        parts.append(piece)
+        count += len(piece)
+        if count > size:
+            raise IntegrityError(f"the body goes on after the {size} bytes that were recorded")
+    await chain.aclose()
+    data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+    check_small(data, size, digest)
+    return data
 
 
 class Shared(Protocol):
@@ -104,6 +121,16 @@ class Reading:
         place = (self._backend, self._bucket, self._key)
         return Body(*place, found, version, shared.policy, shared.timeouts)
 
+    def _bottom(self, found: RawObject) -> Chunks:
+        """Bytes that are there already, and as many as promised, never have to be asked for
+        again."""
+        body = found.body
+        if type(body) is OneChunk:
+            data = body.whole(found.stop - found.start)
+            if data is not None:
+                return OneChunk(data)
+        return self._body(found)
+
     def _stored(self, info: ObjectInfo) -> Stored:
         shared = self._shared
         version = self._options.version_id
@@ -124,12 +151,17 @@ class Reading:
         context.hints = dict(record.hints)
         return context
 
+    def is_watched(self, info: ObjectInfo, record: Record) -> bool:
+        """Whether some layer without an encoding has to do with reading this object."""
+        context = self._context(info, record, info.stored_size)
+        return self._pipeline.is_watched(context, present=self._present)
+
     # -- whole objects -------------------------------------------------------------------------
 
     async def whole(self, found: RawObject, record: Record) -> ObjectReader:
         """``found`` answers a request without a range."""
         info = found.info
-        chain = Chain(self._body(found))
+        chain = Chain(self._bottom(found))
         try:
             if not record.is_written and info.stored_size >= SMALLEST:
                 record = await self._recognised_in_stream(chain, record)
@@ -144,6 +176,14 @@ class Reading:
                 if size is None:
                     size = context.size = await self._logical_size(info, record)
                 await self._pipeline.read(chain, transforms, (), context)
+                if (
+                    size <= _AT_ONCE
+                    and type(chain.levels[0]) is OneChunk
+                    and not self._pipeline.observing(context)
+                    and not self._presenting(context)
+                ):
+                    data = await _all_of(chain, size, record.digest)
+                    return ObjectReader(seen_as(info, record, size), None, data, size)
             if encodings or record.digest is not None:
                 digest = Digest(record.digest.partition(":")[0] if record.digest else None)
                 chain.push(verified(chain.top, digest, size, record.digest))

@@ -21,6 +21,7 @@ from trove_async.middleware.base import (
     Direction,
     Guard,
     Middleware,
+    Owning,
     Presenter,
     ReadMiddleware,
     Registration,
@@ -47,6 +48,7 @@ class Entry:
         "matches",
         "middleware",
         "order",
+        "owning",
         "presenter",
         "reader",
         "reads",
@@ -81,6 +83,7 @@ class Entry:
                 raise InvalidConfigError(f"{layer.name}: a transform stands at DEDUP or later")
             self.seekable = layer if isinstance(layer, SeekableTransform) else None
         self.guard: Guard | None = layer if isinstance(layer, Guard) else None
+        self.owning: Owning | None = layer if isinstance(layer, Owning) else None
         self.presenter: Presenter | None = layer if isinstance(layer, Presenter) else None
         if self.presenter is not None and (layer.stage != Stage.PRESENT or self.writes):
             raise InvalidConfigError(f"{layer.name}: a presenter is for reads, at PRESENT")
@@ -151,6 +154,7 @@ class Pipeline:
         self.writes_transforms = False
         self.reads_plainly = True
         """Nothing but what an object records stands between it and its reader."""
+        self._read_through: list[Entry] = []
         self._builtins: dict[str, Entry] = {}
 
     # -- registration --------------------------------------------------------------------
@@ -204,12 +208,14 @@ class Pipeline:
         self.observers = [entry for entry in readers if entry.presenter is None]
         self.presenters = [entry for entry in readers if entry.presenter is not None]
         self.guards = [entry for entry in self._entries if entry.guard is not None]
-        self.reads_plainly = not (readers or self.guards)
+        self._read_through = [*readers, *(entry for entry in self.guards if entry not in readers)]
+        self.reads_plainly = not self._read_through
         transforms: dict[str, list[Entry]] = {}
         for entry in self._entries:
             if entry.encoding is not None:
                 transforms.setdefault(entry.encoding, []).append(entry)
         self.transforms = transforms
+        self.owning = {e.encoding or "": e.owning for e in self._entries if e.owning is not None}
         self.writes_transforms = any(entry.encoding is not None for entry in self.writers)
 
     # -- writes --------------------------------------------------------------------------
@@ -234,9 +240,10 @@ class Pipeline:
         transform: bool = True,
     ) -> Chunks:
         """Puts the layers onto ``chain``. When this returns every decision is made: the
-        encodings in ``context.applied`` are complete."""
+        encodings in ``context.applied`` are complete. No ``digests``: the body is counted and
+        checked already."""
         chunks = chain.top
-        tapped = False
+        tapped = not digests
         for entry in entries:
             if entry.encoding is not None and not transform:
                 continue
@@ -312,6 +319,14 @@ class Pipeline:
 
     def observing(self, context: Context) -> list[Entry]:
         return [entry for entry in self.observers if entry.matches(context)]
+
+    def is_watched(self, context: Context, *, present: bool) -> bool:
+        """Whether any layer without an encoding, or any guard, has to do with this read."""
+        return any(
+            entry.matches(context)
+            for entry in self._read_through
+            if present or entry.presenter is None
+        )
 
     async def read(
         self,
