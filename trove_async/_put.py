@@ -107,7 +107,13 @@ class Writes:
         if info.metadata.get(TOKEN) != upload.token:
             return None
         record = read_record(info.metadata)
-        size = record.size if record.size is not None else upload.body.size
+        given = upload.body.size
+        size = record.size if record.size is not None else given
+        if given is not None and size != given:
+            return None
+        # A backend that told its metadata first may have published a part of the body.
+        if size is not None and not record.encodings and info.stored_size != size:
+            return None
         return seen_as(info, record, info.stored_size if size is None else size)
 
     def _write(

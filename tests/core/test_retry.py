@@ -16,12 +16,15 @@ from tests.core.layers import Source
 from tests.transforms import Xor
 from trove_async import (
     Features,
+    HeadOptions,
     PreconditionFailedError,
+    PutOptions,
     RetryPolicy,
     ThrottledError,
     Trove,
     UnavailableError,
 )
+from trove_async._chunks import OneChunk
 
 QUICK = RetryPolicy(attempts=4, base=0.001)
 
@@ -235,6 +238,19 @@ async def test_F19_another_writers_success_is_not_taken_for_ones_own(
     with pytest.raises(PreconditionFailedError):
         await store.put("box", "fresh", b"mine", if_none_match="*")
     assert await store.get_bytes("box", "fresh") == b"theirs"
+
+
+async def test_F19_half_of_ones_own_body_is_no_success(store: Trove, driver: Faulty) -> None:
+    """A server that published what it had when the connection broke."""
+
+    async def halve() -> None:
+        info = await driver.driver.head("box", "fresh", HeadOptions())
+        options = PutOptions(metadata=info.metadata)
+        await driver.driver.put("box", "fresh", OneChunk(b"bo"), options)
+
+    driver.lose("put", halve)
+    with pytest.raises(PreconditionFailedError):
+        await store.put("box", "fresh", b"body", if_none_match="*")
 
 
 async def test_F19_a_first_try_that_is_refused_is_not_looked_at_again(
