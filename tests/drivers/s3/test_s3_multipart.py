@@ -13,7 +13,7 @@ from trove_async import PreconditionFailedError, TroveError, UnavailableError
 from trove_async._chunks import OneChunk
 from trove_async.driver import PutOptions
 from trove_async.drivers.s3 import S3Config
-from trove_async.drivers.s3.parallel import size_of_part
+from trove_async.drivers.s3.listed import size_of_part
 from trove_async.errors import UploadIntegrityError
 from trove_async.model import MiB
 

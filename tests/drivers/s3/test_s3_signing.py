@@ -15,10 +15,10 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trove_async.driver.crc import crc_combined
 from trove_async.drivers.s3.addressing import Address, key_path
 from trove_async.drivers.s3.info import _meta_value, meta_headers
 from trove_async.drivers.s3.signing import EMPTY, Signer, canonical_query
-from trove_async.drivers.s3.supply import crc_combined
 
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = 1_795_000_000.0

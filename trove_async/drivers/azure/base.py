@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 from trove_async.driver import Features, TaggingDriver, VersioningDriver
 from trove_async.drivers.azure.config import MOST_PART, MOST_PARTS, AzureConfig
@@ -21,11 +21,7 @@ from trove_async.errors import (
     WrongLoopError,
 )
 
-__all__ = ["AzureBase", "Opened", "conditions", "quoted", "tried"]
-
-T = TypeVar("T")
-_TRIES: Final = 3
-_PAUSE: Final = 0.1
+__all__ = ["AzureBase", "Opened", "conditions", "quoted"]
 
 
 class Opened:
@@ -181,16 +177,3 @@ def conditions(if_match: str | None, if_none_match: str | None, headers: dict[st
         if if_none_match != "*":
             raise UnsupportedError('writes take if_none_match="*" only', backend="azure")
         headers["If-None-Match"] = "*"
-
-
-async def tried(work: Callable[[], Awaitable[T]], tries: int = _TRIES) -> T:
-    """Again, what may succeed later and the store cannot repeat: the body is gone by then."""
-    for attempt in range(1, tries):
-        try:
-            return await work()
-        except TroveError as exc:
-            if not exc.retryable:
-                raise
-            wait = getattr(exc, "retry_after", None)
-        await asyncio.sleep(min(wait or _PAUSE * attempt, 5.0))
-    return await work()

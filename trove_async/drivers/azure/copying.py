@@ -10,8 +10,8 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from trove_async.driver import CopyOptions, GetOptions, PutOptions
+from trove_async.driver.finishing import finished
 from trove_async.drivers.azure.base import Opened, conditions
-from trove_async.drivers.azure.blocks import finished
 from trove_async.drivers.azure.faults import Refusal
 from trove_async.drivers.azure.info import http_time, info_of, length_of
 from trove_async.drivers.azure.names import meta_headers

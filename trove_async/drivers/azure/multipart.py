@@ -23,13 +23,14 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from trove_async.driver import Chunks, PutOptions
+from trove_async.driver.finishing import finished
+from trove_async.driver.supply import Supply
 from trove_async.drivers.azure.base import Opened, conditions
-from trove_async.drivers.azure.blocks import BlockId, finished, send_block
+from trove_async.drivers.azure.blocks import BlockId, send_block
 from trove_async.drivers.azure.config import MOST_PART, MOST_PARTS
 from trove_async.drivers.azure.copying import Copies
 from trove_async.drivers.azure.info import http_time, metadata_of
 from trove_async.drivers.azure.names import META, SESSION, is_session, plain_metadata
-from trove_async.drivers.azure.supply import Supply
 from trove_async.drivers.azure.wire import Request
 from trove_async.drivers.azure.writing import content_headers, published_metadata
 from trove_async.drivers.azure.xml import read_blocks, read_listing

@@ -18,9 +18,9 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.storage.blob.aio import BlobServiceClient
 
+from trove_async.driver.limiter import Limiter
 from trove_async.drivers.azure.config import AzureConfig
 from trove_async.drivers.azure.faults import Refusal, broken, error_of
-from trove_async.drivers.azure.limiter import Limiter
 from trove_async.drivers.azure.transport import Download, Payload, Session, bounded_read
 from trove_async.drivers.azure.wire import Answer, Request
 from trove_async.drivers.azure.xml import fields_of

@@ -17,13 +17,15 @@ from urllib.parse import quote, urlencode
 from trove_async._chunks import OneChunk
 from trove_async.driver import Chunks, HeadOptions, PutOptions
 from trove_async.driver.conditions import check_write
-from trove_async.drivers.azure.base import Opened, conditions, tried
-from trove_async.drivers.azure.blocks import Parallel, check_size, finished, send_block
+from trove_async.driver.finishing import finished, tried
+from trove_async.driver.parallel import Parallel
+from trove_async.driver.supply import Part, Supply, check_size
+from trove_async.drivers.azure.base import Opened, conditions
+from trove_async.drivers.azure.blocks import digest_of, send_block, size_of_part
 from trove_async.drivers.azure.config import LEAST_PART, MOST_PART, MOST_PARTS
 from trove_async.drivers.azure.info import http_time, md5_of_text
 from trove_async.drivers.azure.names import meta_headers
 from trove_async.drivers.azure.reading import Reads
-from trove_async.drivers.azure.supply import Part, Supply, digest_of
 from trove_async.drivers.azure.xml import block_list, read_blocks
 from trove_async.errors import (
     InvalidInputError,
@@ -77,11 +79,9 @@ class Writes(Reads):
                 part = Part([whole], size, True)
                 return await self._single(opened, bucket, key, part, options)
         supply = Supply(body)
-        first = await supply.take(part_size)
-        if not first.is_last:
-            supply.put_back(first)
-            del first  # not held while the others go
+        if not (await supply.peek(part_size)).is_last:
             return await self._parted(opened, bucket, key, supply, options)
+        first = await supply.take(0)
         check_size(first.size, options.size)
         if options.if_match is not None or options.if_none_match is not None:
             return await self._single(opened, bucket, key, first, options)
@@ -160,11 +160,19 @@ class Writes(Reads):
         parallel = Parallel(
             lambda number, part: send_block(opened, bucket, key, token, number, part),
             options.concurrency or self.config.concurrency,
+            MOST_PARTS,
         )
-        await parallel.run(supply, options.size, self._part_size(options))
+        first = self._part_size(options)
+
+        def size_of(number: int) -> int:
+            """A known length needs no growth: its blocks are made to fit."""
+            return first if options.size is not None else size_of_part(number, first)
+
+        await parallel.run(supply, options.size, size_of)
+        ids = [parallel.sent[number].pack() for number in sorted(parallel.sent)]
         metadata = published_metadata(options)
         committing = asyncio.ensure_future(
-            self._commit(opened, bucket, key, parallel.ids, options, metadata, parallel.size)
+            self._commit(opened, bucket, key, ids, options, metadata, parallel.size)
         )
         return await finished(committing, grace=_GRACE)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -50,7 +50,7 @@ async def summed(part: Part, crc: int) -> int:
     return await loop.run_in_executor(cpu_pool(), crc_of, part.pieces, crc)
 
 
-class Writes(Reads):
+class Writes(Reads, ABC):
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         """Memory: the part on its way and the one that is being filled; with ``concurrency``
         as many as are sent at once, and one."""

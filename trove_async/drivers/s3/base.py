@@ -15,10 +15,10 @@ from trove_async.driver.capabilities import (
     NotificationDriver,
     TaggingDriver,
 )
+from trove_async.driver.finishing import finished
 from trove_async.drivers.s3.addressing import Address
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.direct import Direct
-from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.sdk import Connection, Control, SdkPlane, connect, is_by_path
 from trove_async.drivers.s3.server import AWS, Server, recognised
 from trove_async.drivers.s3.wire import Plane

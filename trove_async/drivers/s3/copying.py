@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from trove_async._chunks import OneChunk
 from trove_async.driver import CopyOptions, GetOptions, HeadOptions, PutOptions
+from trove_async.driver.finishing import finished, tried
 from trove_async.drivers.s3.base import Opened
-from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.info import META, meta_headers, unquoted
 from trove_async.drivers.s3.multipart import Multipart
 from trove_async.drivers.s3.server import AWS
-from trove_async.drivers.s3.writing import is_md5, tried
+from trove_async.drivers.s3.writing import is_md5
 from trove_async.errors import (
     BucketNotFoundError,
     ObjectChangedError,

@@ -12,11 +12,11 @@ import aiohttp
 from yarl import URL
 
 from trove_async.driver.base import Bytes
+from trove_async.driver.limiter import Limiter
 from trove_async.drivers.s3.addressing import Address
 from trove_async.drivers.s3.config import S3Config
 from trove_async.drivers.s3.credentials import Keyring, Keys
 from trove_async.drivers.s3.faults import STALE_CREDENTIALS, Refusal, error_of
-from trove_async.drivers.s3.limiter import Limiter
 from trove_async.drivers.s3.listing import Listing, fields_of, read_listing
 from trove_async.drivers.s3.signing import EMPTY, UNSIGNED, Signer, canonical_query
 from trove_async.drivers.s3.transport import Download, Payload, bounded_read, translated

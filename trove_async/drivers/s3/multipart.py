@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from trove_async.driver import Chunks, HeadOptions, PutOptions
 from trove_async.driver.conditions import check_write
+from trove_async.driver.finishing import dropped, finished
+from trove_async.driver.parallel import Parallel
+from trove_async.driver.supply import Supply
 from trove_async.drivers.s3.base import Opened
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
-from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
-from trove_async.drivers.s3.parallel import Parallel, etag_of
-from trove_async.drivers.s3.supply import Part, Supply
+from trove_async.drivers.s3.listed import crc_of_all, etag_of, listed, size_of_part
 from trove_async.drivers.s3.writing import (
     Writes,
     put_headers,
@@ -326,7 +327,6 @@ class Multipart(Writes):
         bucket: str,
         key: str,
         supply: Supply,
-        first: Part,
         options: PutOptions,
     ) -> ObjectInfo:
         await self._check_condition(bucket, key, options)
@@ -342,9 +342,16 @@ class Multipart(Writes):
                 self.config.checksum == "when_supported",
             ),
             options.concurrency or self.config.concurrency,
+            MOST_PARTS,
         )
+        first = self._part_size(options)
+
+        def size_of(number: int) -> int:
+            """A known length needs no growth: its parts are made to fit."""
+            return first if options.size is not None else size_of_part(number, first)
+
         try:
-            await parallel.run(supply, first, options.size, self._part_size(options))
+            await parallel.run(supply, options.size, size_of)
             is_full = self.config.checksum == "when_supported"
             completing = asyncio.ensure_future(
                 self._complete(
@@ -352,10 +359,10 @@ class Multipart(Writes):
                     bucket,
                     key,
                     upload_id,
-                    parallel.listed(is_full),
+                    listed(parallel.sent, is_full),
                     options,
                     parallel.size,
-                    parallel.crc if is_full else None,
+                    crc_of_all(parallel.sent) if is_full else None,
                 )
             )
             return await finished(completing, grace=_GRACE)
@@ -377,28 +384,9 @@ class Multipart(Writes):
     async def _drop(
         self, bucket: str, key: str, upload_id: str, reason: BaseException | None
     ) -> None:
-        """Ends an upload whatever happens to the task; what cannot be ended is noted on
-        ``reason``."""
-
-        async def abort() -> None:
-            for attempt in range(1, _TRIES + 1):
-                try:
-                    await self.abort_multipart(bucket, key, upload_id)
-                    return
-                except (UploadNotFoundError, BucketNotFoundError):
-                    return
-                except TroveError as exc:
-                    if attempt == _TRIES or not exc.retryable:
-                        if reason is not None:
-                            reason.add_note(f"upload {upload_id} could not be aborted: {exc}")
-                        return
-                await asyncio.sleep(0.1 * attempt)
-
-        try:
-            await finished(asyncio.ensure_future(abort()), grace=_CLEAN_UP, limit=_CLEAN_UP)
-        except TimeoutError:
-            if reason is not None:
-                reason.add_note(f"upload {upload_id} could not be aborted in time")
+        await dropped(
+            lambda: self.abort_multipart(bucket, key, upload_id), f"upload {upload_id}", reason
+        )
 
 
 def _check_id(bucket: str, key: str, upload_id: str) -> None:

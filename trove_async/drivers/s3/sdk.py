@@ -24,10 +24,10 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 from botocore.loaders import Loader  # type: ignore[import-untyped]
 
+from trove_async.driver.limiter import Limiter
 from trove_async.drivers.s3.config import S3Config
 from trove_async.drivers.s3.credentials import Chain, Fixed, Keyring, Keys, Lent, Provided
 from trove_async.drivers.s3.faults import STALE_CREDENTIALS, Refusal, error_of
-from trove_async.drivers.s3.limiter import Limiter
 from trove_async.drivers.s3.listing import Listing, listed
 from trove_async.drivers.s3.transport import let_go, translated
 from trove_async.drivers.s3.wire import Answer, Request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -19,9 +20,9 @@ _MOST: Final = 1000  # keys of one DeleteObjects
 _NO_XML: Final = re.compile(r"[\x00-\x1f\ufffe\uffff]")  # cannot stand in its document
 
 
-class Services(S3Base):
-    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
-        raise NotImplementedError  # the driver's own comes first
+class Services(S3Base, ABC):
+    @abstractmethod
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None: ...
 
     async def delete_many(self, bucket: str, keys: Sequence[str]) -> builtins.list[DeleteResult]:
         """A request for each 1,000 keys; what XML cannot name is deleted one by one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from typing import Any, Final
@@ -12,8 +13,8 @@ from urllib.parse import unquote_plus
 
 from trove_async.driver import ListOptions, WatchOptions
 from trove_async.driver.events import EventQueue
+from trove_async.driver.finishing import finished
 from trove_async.drivers.s3.base import Opened, S3Base
-from trove_async.drivers.s3.finishing import finished
 from trove_async.drivers.s3.sdk import Control
 from trove_async.errors import BucketNotFoundError, ObjectNotFoundError, TroveError
 from trove_async.model import EventType, ObjectEvent, ObjectPage
@@ -28,9 +29,9 @@ _PAUSE: Final = 1.0
 _CLEAN_UP: Final = 15.0
 
 
-class Watches(S3Base):
-    async def list(self, bucket: str, options: ListOptions) -> ObjectPage:
-        raise NotImplementedError  # the driver's own comes first
+class Watches(S3Base, ABC):
+    @abstractmethod
+    async def list(self, bucket: str, options: ListOptions) -> ObjectPage: ...
 
     async def watch(self, bucket: str, options: WatchOptions) -> Watch:
         """S3 does not say whether an object is new: the first 100,000 keys of the prefix are

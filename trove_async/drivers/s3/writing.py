@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlencode
 
 from trove_async._chunks import OneChunk
 from trove_async._threads import cpu_pool
 from trove_async.driver import Chunks, PutOptions
+from trove_async.driver.finishing import tried
+from trove_async.driver.supply import Part, Supply, check_size
 from trove_async.drivers.s3.base import Opened, quoted
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, S3Config
 from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
 from trove_async.drivers.s3.reading import Reads
-from trove_async.drivers.s3.supply import Part, Sums, Supply, md5_of
+from trove_async.drivers.s3.sums import Sums, md5_of
 from trove_async.drivers.s3.wire import Request
 from trove_async.errors import (
     InvalidInputError,
@@ -25,9 +28,6 @@ from trove_async.errors import (
     KeyConflictError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    TrailingDataError,
-    TroveError,
-    TruncatedError,
     UnavailableError,
     UnsupportedError,
     UploadIntegrityError,
@@ -37,20 +37,15 @@ from trove_async.model import ObjectInfo
 __all__ = [
     "Writes",
     "base64_crc",
-    "check_size",
     "is_md5",
     "put_headers",
     "sent_part",
     "storable",
-    "tried",
     "write_conditions",
 ]
 
-T = TypeVar("T")
 _INLINE: Final = 256 * 1024  # bytes summed on the event loop
 _MD5: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_TRIES: Final = 3
-_PAUSE: Final = 0.1
 
 
 def put_headers(config: S3Config, options: PutOptions) -> dict[str, str]:
@@ -104,19 +99,6 @@ async def sums_of(part: Part, *, with_sha256: bool) -> Sums:
     return await loop.run_in_executor(cpu_pool(), lambda: Sums.of(part, with_sha256=with_sha256))
 
 
-async def tried(work: Callable[[], Awaitable[T]], tries: int = _TRIES) -> T:
-    """Again, what may succeed later and the store cannot repeat: the body is gone by then."""
-    for attempt in range(1, tries):
-        try:
-            return await work()
-        except TroveError as exc:
-            if not exc.retryable:
-                raise
-            wait = getattr(exc, "retry_after", None)
-        await asyncio.sleep(min(wait or _PAUSE * attempt, 5.0))
-    return await work()
-
-
 def is_md5(etag: str) -> bool:
     """Of a whole object, not of parts."""
     return _MD5.fullmatch(etag) is not None
@@ -159,7 +141,7 @@ async def sent_part(
     return etag, sums
 
 
-class Writes(Reads):
+class Writes(Reads, ABC):
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         """Memory: the parts on their way and the one that is being filled."""
         opened = self._now()
@@ -173,15 +155,13 @@ class Writes(Reads):
                 part = Part([whole] if whole else [], size, True)
                 return await self._single(opened, bucket, key, part, options)
         supply = Supply(body)
-        first = await supply.take(part_size)
-        if not first.is_last:
-            return await self._parted(opened, bucket, key, supply, first, options)
-        check_size(first.size, options.size)
-        replayable = options.if_match is None and options.if_none_match is None
-        return await tried(
-            lambda: self._single(opened, bucket, key, first, options),
-            _TRIES if replayable else 1,
-        )
+        if not (await supply.peek(part_size)).is_last:
+            return await self._parted(opened, bucket, key, supply, options)
+        part = await supply.take(0)
+        check_size(part.size, options.size)
+        if options.if_match is not None or options.if_none_match is not None:
+            return await self._single(opened, bucket, key, part, options)
+        return await tried(lambda: self._single(opened, bucket, key, part, options))
 
     def _check_write(self, opened: Opened, options: PutOptions) -> None:
         self._need("match", options.if_match)
@@ -253,19 +233,7 @@ class Writes(Reads):
         )
         return bool(listing.objects)
 
+    @abstractmethod
     async def _parted(
-        self,
-        opened: Opened,
-        bucket: str,
-        key: str,
-        supply: Supply,
-        first: Part,
-        options: PutOptions,
-    ) -> ObjectInfo:
-        raise NotImplementedError
-
-
-def check_size(size: int, declared: int | None) -> None:
-    if declared is not None and size != declared:
-        kind = TruncatedError if size < declared else TrailingDataError
-        raise kind(f"the body has {size} bytes, {declared} were declared")
+        self, opened: Opened, bucket: str, key: str, supply: Supply, options: PutOptions
+    ) -> ObjectInfo: ...
