@@ -65,6 +65,7 @@ ROWS = {
     "_staging": 6.5,
     "_download": 6.82,
     "_services": 6.85,
+    "_cas": 6.853,
     "_files": 6.855,
     "_streaming": 6.86,
     "_bucket": 6.87,

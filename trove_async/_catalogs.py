@@ -38,6 +38,17 @@ class Remembering:
 
             self._catalog = open_catalog(given)  # so that a wrong one is told at once
 
+    @property
+    def is_given(self) -> bool:
+        """Named by who opened the store."""
+        return self._given is not None
+
+    @property
+    def has_own(self) -> bool:
+        """The driver has a place beside its objects, which all who use them share."""
+        driver = self._driver
+        return capability(driver, _OnDisk) is not None or capability(driver, _InMemory) is not None
+
     async def catalog(self) -> Catalog:
         """InvalidConfigError where none was given and the driver has no place for one."""
         if self._catalog is None:
@@ -61,7 +72,7 @@ class Remembering:
             assert isinstance(found, MemoryCatalog)
             return found
         raise InvalidConfigError(
-            f"{self._driver.name} has no place for upload sessions: open the store with "
+            f"{self._driver.name} has no place for a catalog of its own: open the store with "
             'catalog="sqlite:///path" or catalog="postgresql://..."'
         )
 

@@ -41,6 +41,7 @@ from trove_async.model import (
 )
 
 if TYPE_CHECKING:
+    from trove_async.cas import CAS
     from trove_async.catalog import Catalog
 
 __all__ = ["Trove", "open"]
@@ -196,6 +197,14 @@ class Trove(Streaming):
 
     def bucket(self, name: str | None = None) -> Bucket:
         return Bucket(self, self._bucket(name))
+
+    def cas(self, bucket: str = "cas", *, algorithm: str = "sha256") -> CAS:
+        """Content-addressed storage in a bucket, made on first store. ``algorithm``: ``sha256``
+        or ``blake3``, else InvalidConfigError. Its index is in the store's catalog: using it on
+        a backend that others reach, without an explicit ``catalog=``, is InvalidConfigError."""
+        from trove_async._cas import make_cas  # most stores have none
+
+        return make_cas(self, bucket, algorithm)
 
     async def ping(self) -> dict[str, Health]:
         """Asks every backend; a failing one is an answer, not an error."""

@@ -1,4 +1,5 @@
-"""What must be remembered beside the bytes: upload sessions.
+"""What must be remembered beside the bytes: upload sessions, and the index of
+content-addressed storage.
 
 ``memory://`` lasts as long as the process; ``sqlite:///path`` is a file that the processes of
 one machine share; ``postgresql://...`` is for many machines. Importing this loads neither
@@ -8,9 +9,10 @@ SQLAlchemy nor a database driver.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
+from trove_async.catalog.clock import utc_now
 from trove_async.errors import InvalidConfigError
 from trove_async.stream.session import SessionCatalog
 
@@ -25,10 +27,6 @@ Catalog: TypeAlias = SessionCatalog
 _shared: dict[str, MemoryCatalog] = {}
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def open_catalog(url: str, *, clock: Callable[[], datetime] = utc_now) -> Catalog:
     """The catalog a URL names, not yet open. InvalidConfigError, which shows no password.
 
@@ -38,7 +36,8 @@ def open_catalog(url: str, *, clock: Callable[[], datetime] = utc_now) -> Catalo
     if separator and kind == "memory":
         from trove_async.catalog.memory import MemoryCatalog
 
-        return _shared.setdefault(rest, MemoryCatalog(clock=clock)) if rest else MemoryCatalog()
+        made = MemoryCatalog(clock=clock)
+        return _shared.setdefault(rest, made) if rest else made
     if separator and kind in ("sqlite", "postgresql", "postgres"):
         from trove_async.catalog.sql import SQLCatalog
 

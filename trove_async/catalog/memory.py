@@ -5,22 +5,21 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from trove_async.catalog.clock import ticks, utc_now
+from trove_async.catalog.memory_blobs import MemoryBlobs
 from trove_async.errors import ConflictError, UploadNotFoundError
 from trove_async.stream.session import Message, PartRecord, SessionRecord
 
 __all__ = ["MemoryCatalog"]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class MemoryCatalog:
-    def __init__(self, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.clock = clock
         self._sessions: dict[str, SessionRecord] = {}
+        self._blobs: dict[str, MemoryBlobs] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryCatalog of {len(self._sessions)} sessions>"
@@ -29,6 +28,13 @@ class MemoryCatalog:
 
     async def close(self) -> None:
         """What it knows stays: another store of this process may use it."""
+
+    def blobs(self, space: str) -> MemoryBlobs:
+        """The index of content-addressed storage in that space."""
+        found = self._blobs.get(space)
+        if found is None:
+            found = self._blobs[space] = MemoryBlobs(lambda: ticks(self.clock()))
+        return found
 
     async def create(self, record: SessionRecord) -> None:
         self._sessions[record.id] = record

@@ -1,0 +1,239 @@
+"""The index of content-addressed storage: its rows and the rules by which they change.
+
+One blob goes reserved, live, condemned, deleting, gone, and by the next `store` of the same
+content round again with a higher generation. Every rule is a plain function on a row that its
+caller holds locked; the catalogs only load and save rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from trove_async.errors import BlobNotFoundError, CasInvariantError
+
+__all__ = [
+    "CONDEMNED",
+    "DELETING",
+    "GONE",
+    "LIVE",
+    "RESERVED",
+    "Blob",
+    "Claim",
+    "Expired",
+    "Found",
+    "Order",
+    "add",
+    "adopt",
+    "bury",
+    "carry_out",
+    "check_pinnable",
+    "condemn",
+    "doom",
+    "drop",
+    "recover",
+]
+
+RESERVED: Final = 0
+"""Its bytes are on their way; ``writer_lease`` says how long they are waited for."""
+LIVE: Final = 1
+CONDEMNED: Final = 2
+"""Still readable; a store of the same content makes it live again."""
+DELETING: Final = 3
+"""A store of the same content takes the next generation."""
+GONE: Final = 4
+"""A tombstone, by which no generation is used twice."""
+
+
+@dataclass(slots=True)
+class Blob:
+    """One row. Times are microseconds since 1970."""
+
+    digest: str
+    gen: int = -1
+    size: int = 0
+    """Bytes of the content."""
+    stored_size: int = 0
+    state: int = GONE
+    refs: int = 0
+    zero_since: int | None = None
+    state_since: int = 0
+    writer_lease: int | None = None
+    damaged: bool = False
+    """The bytes at this generation are not its content; the next store writes them anew."""
+    pinned: bool = False
+    """Whether a pin stood when it was looked at; no column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a writer has to do."""
+
+    is_shared: bool
+    """The content is there and the reference is counted. Else: write this generation."""
+    gen: int
+    size: int
+    now: int
+    """By the index's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of rows, and the digest after which the next one begins."""
+
+    blobs: Sequence[Blob]
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """An upload whose time has ended."""
+
+    id: str
+    tmp_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One change that a writer asks for, to be carried out with others in one transaction."""
+
+    kind: Literal["claim", "commit", "release"]
+    digest: str
+    owner: str
+    gen: int = 0
+    size: int = 0
+    stored_size: int = 0
+    lease: int = 0
+    upload: str | None = None
+
+
+def carry_out(
+    order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int
+) -> tuple[Blob | None, Claim | bool | None]:
+    """The row as it is then (None: there is still none) and the answer. ``refs``: those of the
+    orders' (owner, digest) pairs that there are, kept up to date."""
+    if order.kind == "claim":
+        blob, claim = _claim(order, blob, refs, now)
+        return blob, claim
+    if order.kind == "commit":
+        return blob, _commit(order, blob, refs, now)
+    if blob is not None:
+        drop(blob, refs, order.owner, now)
+    return blob, None
+
+
+def _claim(
+    order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int
+) -> tuple[Blob, Claim]:
+    """The decision whether content is shared; it is made here and nowhere else."""
+    if blob is None:
+        blob = Blob(order.digest)
+    if blob.state in (LIVE, CONDEMNED) and not blob.damaged:
+        if blob.state == CONDEMNED:
+            blob.state, blob.state_since = LIVE, now
+        add(blob, refs, order.owner)
+        return blob, Claim(True, blob.gen, blob.size, now)
+    if blob.state == RESERVED:  # by a writer that has died, or one that we race: the same bytes
+        blob.writer_lease = max(blob.writer_lease or 0, now + order.lease)
+    else:
+        blob.gen += 1
+        blob.state, blob.state_since = RESERVED, now
+        blob.writer_lease = now + order.lease
+        blob.damaged = False
+    return blob, Claim(False, blob.gen, 0, now)
+
+
+def _commit(order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int) -> bool:
+    """False: the reservation is no more; claim again."""
+    if blob is None or blob.state != RESERVED or blob.gen != order.gen:
+        return False
+    blob.state, blob.state_since, blob.writer_lease = LIVE, now, None
+    blob.size, blob.stored_size = order.size, order.stored_size
+    add(blob, refs, order.owner)
+    return True
+
+
+def add(blob: Blob, refs: set[tuple[str, str]], owner: str) -> None:
+    """Counts the owner once, however often it asks."""
+    if (owner, blob.digest) not in refs:
+        refs.add((owner, blob.digest))
+        blob.refs += 1
+        blob.zero_since = None
+
+
+def drop(blob: Blob, refs: set[tuple[str, str]], owner: str, now: int) -> None:
+    """Nothing where the owner has no reference."""
+    if (owner, blob.digest) not in refs:
+        return
+    if blob.refs < 1:
+        raise CasInvariantError(f"{blob.digest} has references that are not counted; verify it")
+    refs.discard((owner, blob.digest))
+    blob.refs -= 1
+    if not blob.refs:
+        blob.zero_since = now
+
+
+def check_pinnable(blob: Blob | None, digest: str, now: int) -> Blob:
+    """The row, live again if it was condemned. BlobNotFoundError."""
+    if blob is None or blob.state not in (LIVE, CONDEMNED):
+        raise BlobNotFoundError(f"no blob {digest}")
+    if blob.state == CONDEMNED:
+        blob.state, blob.state_since = LIVE, now
+    return blob
+
+
+# -- garbage ---------------------------------------------------------------------------------
+
+
+def condemn(blob: Blob, now: int, grace: int) -> bool:
+    """G1: live, unreferenced and unpinned for ``grace``."""
+    since = blob.state_since if blob.zero_since is None else blob.zero_since
+    if blob.state != LIVE or blob.refs or blob.pinned or since > now - grace:
+        return False
+    blob.state, blob.state_since = CONDEMNED, now
+    return True
+
+
+def doom(blob: Blob, now: int, settle: int) -> bool:
+    """G2: condemned for ``settle`` and still unwanted. A reservation whose writer is gone goes
+    straight here: it may have no bytes, so nobody may be told that its content is there."""
+    if blob.state == DELETING:
+        return True  # by a run that did not come to its end
+    if blob.state == CONDEMNED and (blob.refs or blob.pinned):
+        blob.state, blob.state_since = LIVE, now
+        return False
+    is_settled = blob.state == CONDEMNED and blob.state_since <= now - settle
+    is_abandoned = (
+        blob.state == RESERVED and not blob.refs and (blob.writer_lease or 0) <= now - settle
+    )
+    if not is_settled and not is_abandoned:
+        return False
+    blob.state, blob.state_since, blob.writer_lease = DELETING, now, None
+    return True
+
+
+def bury(blob: Blob, gen: int, now: int) -> bool:
+    """G4: the object is deleted. False: another run was first, or a writer went on."""
+    if blob.state != DELETING or blob.gen != gen:
+        return False
+    blob.state, blob.state_since = GONE, now
+    return True
+
+
+def adopt(blob: Blob | None, digest: str, gen: int, size: int, now: int) -> Blob | None:
+    """An object without a row becomes one that is being deleted, so that no writer takes its
+    generation meanwhile. None where it has a row by now."""
+    if blob is not None:
+        return None
+    return Blob(digest, gen, 0, size, DELETING, 0, None, now)
+
+
+def recover(
+    blob: Blob | None, digest: str, gen: int, size: int, stored_size: int, now: int
+) -> Blob | None:
+    """An object found in storage becomes a live blob; None where the row knows better."""
+    if blob is not None and blob.gen >= gen:
+        return None
+    refs = 0 if blob is None else blob.refs
+    return Blob(digest, gen, size, stored_size, LIVE, refs, None if refs else now, now)
