@@ -13,7 +13,7 @@ from trove_async.fsspec.entries import split
 from trove_async.fsspec.files import AsyncTroveFile, PackedFile, TextFile, TroveFile, start_writing
 from trove_async.fsspec.holding import Holder
 from trove_async.fsspec.identity import Identified, plain
-from trove_async.fsspec.library import sync_wrapper, tokenize
+from trove_async.fsspec.library import sync, sync_wrapper, tokenize
 from trove_async.fsspec.options import Layers, Opener, OpenOptions
 from trove_async.fsspec.transfer import Transfer
 from trove_async.fsspec.writing import PutArguments, Writing
@@ -84,6 +84,11 @@ class TroveFileSystem(Transfer, Changing, metaclass=Identified):
     async def aclose(self) -> None:
         """Closes the store; the next use opens it anew."""
         await self._holder.aclose()
+
+    def close(self) -> None:
+        """As `aclose`, for callers outside of the loop."""
+        if not self.asynchronous:
+            sync(self.loop, self._holder.aclose)
 
     def _forget(self, writing: Writing) -> None:
         self._holder.later(writing.abort)
