@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from trove_async._seam import Idle, bounded
 from trove_async.config import Timeouts
-from trove_async.driver.base import Driver
+from trove_async.driver.base import Chunks, Driver
 from trove_async.driver.capabilities import (
     BatchDeleteDriver,
     LifecycleDriver,
@@ -22,16 +22,28 @@ from trove_async.driver.capabilities import (
     VersioningDriver,
     capability,
 )
+from trove_async.driver.options import CopyOptions, DeleteOptions, PutOptions
 from trove_async.errors import OperationTimeoutError, TroveError, UnsupportedError
-from trove_async.model import Health
+from trove_async.model import Health, ObjectInfo, ObjectRef
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Writer"]
 
 C = TypeVar("C")
 
 
+class Writer(Protocol):
+    """The driver's verbs by which an object comes or goes."""
+
+    async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo: ...
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None: ...
+    async def copy(
+        self, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo: ...
+
+
 class Backend:
     __slots__ = (
+        "account",
         "batch",
         "conditional",
         "driver",
@@ -45,16 +57,20 @@ class Backend:
         "ranges",
         "tagging",
         "versioning",
+        "writer",
     )
 
     def __init__(self, name: str, driver: Driver) -> None:
         self.name = name
         self.driver = driver
+        self.account: Callable[[Backend], None] | None = None
+        """Puts something between the store and the verbs by which objects come and go."""
         self.resolve()
 
     def resolve(self) -> None:
         """Asks again what the driver can do: some only know once they are open."""
         driver = self.driver
+        self.writer: Writer = driver
         self.features = driver.features
         self.conditional = self.features.conditional
         self.multipart = capability(driver, MultipartDriver)
@@ -66,6 +82,8 @@ class Backend:
         self.lifecycle = capability(driver, LifecycleDriver)
         self.notifier = capability(driver, NotificationDriver)
         self.presigner = capability(driver, PresignDriver)
+        if self.account is not None:
+            self.account(self)
 
     def need(self, found: C | None, what: str) -> C:
         if found is None:

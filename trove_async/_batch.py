@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 from trove_async._backend import Backend
 from trove_async._core import Core
 from trove_async._names import check_key
 from trove_async._reader import ObjectReader
+from trove_async._together import side_by_side
 from trove_async.driver.options import ByteRange, DeleteOptions, GetOptions
 from trove_async.errors import (
     IntegrityError,
@@ -22,37 +21,13 @@ from trove_async.errors import (
 )
 from trove_async.model import DeleteResult, ObjectInfo
 
-__all__ = ["batch_delete", "read_ranges", "resolved", "side_by_side"]
+__all__ = ["batch_delete", "read_ranges", "resolved"]
 
-A = TypeVar("A")
-B = TypeVar("B")
-
-_WIDTH = 16
 _GROUP = 1000  # keys of one call of the seam
 
 Read = Callable[[str, str, GetOptions], Awaitable[ObjectReader]]
 Native = Callable[[Sequence[ByteRange], str | None], Awaitable[list[bytes]]]
 """All ranges of the version with that etag in one request, where the backend has that."""
-
-
-async def side_by_side(
-    items: Sequence[A], work: Callable[[A], Awaitable[B]], width: int = _WIDTH
-) -> list[B]:
-    """Results in the order of ``items``; the first error ends the others and is raised."""
-    results: dict[int, B] = {}
-    pending = iter(enumerate(items))
-
-    async def worker() -> None:
-        for index, item in pending:
-            results[index] = await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(width, len(items))):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [results[index] for index in range(len(items))]
 
 
 async def batch_delete(
@@ -87,7 +62,7 @@ async def _delete_group(
         async def one(key: str) -> DeleteResult:
             try:
                 await backend.limited(
-                    backend.driver.delete(bucket, key, DeleteOptions()), core.timeouts
+                    backend.writer.delete(bucket, key, DeleteOptions()), core.timeouts
                 )
             except TroveError as exc:
                 exc.at(bucket=bucket, key=key, backend=backend.name, operation="delete_many")

@@ -90,7 +90,7 @@ async def empty(backend: Backend, name: str, limits: Timeouts) -> None:
                         raise result.error
             else:
                 for key in keys:
-                    await backend.limited(backend.driver.delete(name, key, DeleteOptions()), limits)
+                    await backend.limited(backend.writer.delete(name, key, DeleteOptions()), limits)
             cursor = page.cursor
             if cursor is None:
                 break

@@ -8,9 +8,10 @@ from dataclasses import replace
 from trove_async._backend import Backend
 from trove_async._chunks import Body
 from trove_async._get import Reads
+from trove_async._owned import Ownership
 from trove_async._put import Upload, Writes
 from trove_async._reader import ObjectReader
-from trove_async._record import read_record, reserved_metadata
+from trove_async._record import FORMAT, read_record, reserved_metadata, write_format
 from trove_async.config import Timeouts
 from trove_async.driver.base import Bytes
 from trove_async.driver.options import (
@@ -34,8 +35,14 @@ Native = Callable[[ObjectRef, ObjectRef, CopyOptions], Awaitable[ObjectInfo]]
 
 class Copies:
     def __init__(
-        self, pipeline: Pipeline, reads: Reads, writes: Writes, timeouts: Timeouts
+        self,
+        pipeline: Pipeline,
+        reads: Reads,
+        writes: Writes,
+        timeouts: Timeouts,
+        owned: Ownership,
     ) -> None:
+        self._owned = owned
         self._timeouts = timeouts
         self._pipeline = pipeline
         self._reads = reads
@@ -52,7 +59,7 @@ class Copies:
         """``options.metadata`` is the user's: the record is kept beside it."""
         there.need_conditions(None, options.if_none_match)
         if here is there:
-            info = await self._natively(here, here.driver.copy, source, target, options)
+            info = await self._natively(here, here.writer.copy, source, target, options)
             if info is not None:
                 return info
         return await self._streamed(here, source, there, target, options)
@@ -69,8 +76,12 @@ class Copies:
         there.need_conditions(None, options.if_none_match)
         if here is not there or source != target:
             self._pipeline.admit_raw(Context("copy", target.bucket, target.key))
+            if self._pipeline.owning:
+                known = await self._head(here, source)
+                self._owned.admit_raw(known.metadata)
+                options = replace(options, source_if_match=known.etag or None)
         if here is there:
-            return await here.limited(here.driver.copy(source, target, options), self._timeouts)
+            return await here.limited(here.writer.copy(source, target, options), self._timeouts)
         request = GetOptions(if_match=options.source_if_match)
         reader = await self._opened(here, source, request, raw=True)
         return await self._passed_on(reader, here, source, there, target, options, raw=True)
@@ -94,7 +105,7 @@ class Copies:
         known = await self._head(here, source)
         pinned = replace(options, source_if_match=known.etag)
         if here is there and self._permits(source, target, known):
-            info = await self._native(here, here.driver.copy, source, target, pinned, known)
+            info = await self._native(here, here.writer.copy, source, target, pinned, known)
         else:
             info = await self._streamed(here, source, there, target, pinned)
         await self._forget(here, source, known)
@@ -104,7 +115,7 @@ class Copies:
         """Deletes what was moved, not what somebody put there since."""
         condition = known.etag if "match" in here.conditional else None
         try:
-            request = here.driver.delete(source.bucket, source.key, DeleteOptions(None, condition))
+            request = here.writer.delete(source.bucket, source.key, DeleteOptions(None, condition))
             await here.limited(request, self._timeouts)
         except PreconditionFailedError as exc:
             raise ObjectChangedError(
@@ -126,7 +137,8 @@ class Copies:
         """None where the layers do not permit it. When the decision or the record needs the
         source's stored truth it is looked up first, and the verb is for that version only; a
         busy source is looked up again."""
-        if options.metadata is None and not self._pipeline.writers:
+        pipeline = self._pipeline
+        if options.metadata is None and not pipeline.writers and not pipeline.owning:
             return await self._native(backend, verb, source, target, options, None)
         looks = 0
         while True:
@@ -147,6 +159,8 @@ class Copies:
     def _permits(self, source: ObjectRef, target: ObjectRef, info: ObjectInfo) -> bool:
         """Whether stored bytes may go to the target as they are: the layers of a put there
         must be those that the object already went through."""
+        if self._pipeline.owning and not self._shares(source, target, info):
+            return False
         if not self._pipeline.writers:
             return True
         wanted = self._layers(target, info)
@@ -164,6 +178,14 @@ class Copies:
         required = tuple(name for name in every if name not in optional)
         return applied == every or tuple(n for n in applied if n not in optional) == required
 
+    def _shares(self, source: ObjectRef, target: ObjectRef, info: ObjectInfo) -> bool:
+        record = read_record(info.metadata)
+        here, there = self._place(source, info), self._place(target, info)
+        return all(
+            entry.owning is None or entry.owning.shares(here, there)
+            for entry in self._pipeline.for_encodings(record.encodings, here)
+        )
+
     def _layers(self, place: ObjectRef, info: ObjectInfo) -> list[Entry]:
         return self._pipeline.for_write(self._place(place, info))
 
@@ -176,19 +198,35 @@ class Copies:
         options: CopyOptions,
         known: ObjectInfo | None,
     ) -> ObjectInfo:
+        there = Context("copy", target.bucket, target.key)
         if known is not None:  # what was decided was decided for this very version
             options = replace(options, source_if_match=known.etag or None)
+            there = self._place(target, known)
             moved = await self._relocated(backend, source, target, known)
+            if self._pipeline.owning and self._owned.owns(known.metadata):
+                moved = {**moved, FORMAT: await self._owned_again(backend, source, known, there)}
             if options.metadata is not None or moved:
                 kept = known.metadata if options.metadata is None else options.metadata
                 kept = {**kept, **reserved_metadata(known.metadata), **moved}
                 options = replace(options, metadata=kept)
         try:
             info = await verb(source, target, options)
-        except TroveError as exc:
-            exc.at(backend=backend.name)
+        except BaseException as exc:
+            await self._owned.ended(backend, there, exc)
+            if isinstance(exc, TroveError):
+                exc.at(backend=backend.name)
             raise
+        await self._owned.ended(backend, there, None)
         return await self._reads.seen(backend, target.bucket, target.key, info, None)
+
+    async def _owned_again(
+        self, backend: Backend, source: ObjectRef, known: ObjectInfo, there: Context
+    ) -> str:
+        """The record of a copy, which has an owner of its own."""
+        opened = await self._owned.opened(backend, source, known)
+        owner = await opened.layer.copied(opened.stored, opened.context, there)
+        there.hints[opened.layer.owner_hint] = owner
+        return write_format(there.applied, there.hints)
 
     async def _relocated(
         self, backend: Backend, source: ObjectRef, target: ObjectRef, known: ObjectInfo

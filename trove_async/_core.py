@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trove_async._accounted import account
 from trove_async._backend import Backend
 from trove_async._catalogs import Remembering
 from trove_async._copy import Copies
 from trove_async._get import Reads
+from trove_async._owned import Ownership
 from trove_async._put import Writes
 from trove_async._router import DEFAULT, Route, Router
 from trove_async._seam import Seam
@@ -22,10 +25,10 @@ from trove_async.driver.registry import driver_for
 from trove_async.errors import BackendNotFoundError, DriverClosedError, WrongLoopError
 from trove_async.middleware.base import Interceptor, Middleware, Registration
 from trove_async.middleware.pipeline import Pipeline
-from trove_async.stream.pool import Pool
 
 if TYPE_CHECKING:
     from trove_async.catalog import Catalog
+    from trove_async.stream.pool import Pool
 
 __all__ = ["Core"]
 
@@ -81,8 +84,10 @@ class Core:
             self.pipeline.use(layer)
         self.seam = Seam(interceptors, retry, timeouts)
         self.reads = Reads(self.pipeline, retry, timeouts)
-        self.writes = Writes(self.pipeline, checksum, retry, timeouts)
-        self.copies = Copies(self.pipeline, self.reads, self.writes, timeouts)
+        self.owned = Ownership(self.pipeline, self.reads)
+        self.writes = Writes(self.pipeline, checksum, retry, timeouts, self.owned)
+        self.copies = Copies(self.pipeline, self.reads, self.writes, timeouts, self.owned)
+        self.account()
         self.remembering = Remembering(catalog, driver)
         self.closers: list[Callable[[], Awaitable[None]]] = []
         """Called first when the store closes, the last one first."""
@@ -159,6 +164,14 @@ class Core:
                 raise first
 
         await settle(asyncio.ensure_future(every()))
+
+    def account(self) -> None:
+        """To be called when layers have come or gone: some look at what a verb takes away."""
+        wanted = partial(account, self.owned) if self.pipeline.owning else None
+        for backend in self.backends.values():
+            if (backend.account is None) != (wanted is None):
+                backend.account = wanted
+                backend.resolve()
 
     def distinct(self) -> list[Backend]:
         """One backend per driver: the same one may have two names."""

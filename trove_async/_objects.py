@@ -283,7 +283,7 @@ class Objects(Handle):
                 versioning = backend.need(backend.versioning, "versions")
                 request = versioning.delete_version(bucket, key, options.version_id)
             else:
-                request = backend.driver.delete(bucket, key, options)
+                request = backend.writer.delete(bucket, key, options)
             await backend.limited(request, core.timeouts)
 
         await core.seam.run(

@@ -80,9 +80,19 @@ class Passage:
 
         ``skip``: logical bytes that are acknowledged and not given again; only where nothing
         stands between the user and the backend."""
-        chain = Chain(source)
+        plan, owned = self._plan, self._core.owned
+        context = Context("put", plan.bucket, plan.key, plan.content_type, plan.metadata, plan.size)
         try:
-            context, supply = await self._opened(chain, skip)
+            info = await self._sent(Chain(source), context, skip)
+        except BaseException as exc:
+            await owned.ended(self._backend, context, exc)
+            raise
+        await owned.ended(self._backend, context, None)
+        return info
+
+    async def _sent(self, chain: Chain, context: Context, skip: int) -> ObjectInfo:
+        try:
+            supply = await self._opened(chain, context, skip)
             await self._send_all(supply, skip)
         except BaseException as exc:
             await chain.abandon(exc)
@@ -92,9 +102,8 @@ class Passage:
 
     # -- the layers ----------------------------------------------------------------------------
 
-    async def _opened(self, chain: Chain, skip: int) -> tuple[Context, Supply]:
+    async def _opened(self, chain: Chain, context: Context, skip: int) -> Supply:
         plan = self._plan
-        context = Context("put", plan.bucket, plan.key, plan.content_type, plan.metadata, plan.size)
         context.stored_size = plan.size
         expected = None if plan.checksum is None else parse_digest(plan.checksum)
         if skip:
@@ -115,25 +124,27 @@ class Passage:
         if last is not None:
             self._sealer = await self._sealing(last, context)
         message = self._message
-        if message is None or (message.encodings, dict(message.hints)) != (
+        header = None if self._sealer is None else self._sealer.header
+        if message is None or (message.encodings, dict(message.hints), message.header) != (
             tuple(context.applied),
             context.hints,
+            header,
         ):
             await self._begin(context)
-        return context, Supply(inner)
+        return Supply(inner)
 
     async def _sealing(self, entry: Entry, context: Context) -> Sealer:
         layer = entry.middleware
         assert isinstance(layer, Continuable)
-        header = None if self._message is None else self._message.header
-        sealer = None
-        if header is not None:
+        message, sealer = self._message, None
+        # Other hints of the layers before are other bytes, which this message must not seal.
+        is_same = message is not None and context.hints.items() <= message.hints.items()
+        if message is not None and message.header is not None and is_same:
             try:
-                sealer = await layer.continued(header, context)
+                sealer = await layer.continued(message.header, context)
             except CorruptMetadataError:
-                self._message = None
+                sealer = None  # it is of other inner bytes
         if sealer is None:
-            self._message = None
             sealer = await layer.begin(context)
         context.applied.append(layer.encoding)
         return sealer

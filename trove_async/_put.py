@@ -10,6 +10,7 @@ from typing import Any
 
 from trove_async._backend import Backend
 from trove_async._chunks import Body, Digest, OneChunk, Tap
+from trove_async._owned import Ownership
 from trove_async._record import (
     DIGEST,
     FORMAT,
@@ -63,8 +64,10 @@ class Writes:
         algorithm: str | None,
         policy: RetryPolicy,
         timeouts: Timeouts,
+        owned: Ownership,
     ) -> None:
         self._pipeline = pipeline
+        self._owned = owned
         self._algorithm = algorithm
         self._inline = INLINE_LIMIT.get(algorithm or "", 1 << 62)
         self._policy = policy
@@ -129,8 +132,12 @@ class Writes:
             entries = self._pipeline.for_write(context)
             if upload.raw:
                 self._pipeline.admit_raw(context)
+                self._owned.admit_raw(options.metadata)
             if entries:
                 data = body.whole
+                if self._pipeline.owning and not upload.raw:
+                    layered = self._layered(backend, bucket, key, options, upload, context, entries)
+                    return self._accounted(backend, context, layered)
                 if data is not None and len(data) <= _AT_ONCE:
                     return self._layered_small(
                         backend, bucket, key, options, upload, context, entries, data
@@ -142,6 +149,18 @@ class Writes:
         context = Context("put", bucket, key, options.content_type, options.metadata, options.size)
         context.stored_size = options.size
         return self._layered(backend, bucket, key, options, upload, context, entries)
+
+    async def _accounted(
+        self, backend: Backend, context: Context, layered: Coroutine[Any, Any, ObjectInfo]
+    ) -> ObjectInfo:
+        """Tells the layers how it ended, where what they wrote stands for something else."""
+        try:
+            info = await layered
+        except BaseException as exc:
+            await self._owned.ended(backend, context, exc)
+            raise
+        await self._owned.ended(backend, context, None)
+        return info
 
     # -- bytes at hand: a straight line ------------------------------------------------------
 
@@ -264,7 +283,7 @@ class Writes:
             options.part_size,
             options.concurrency,
         )
-        request = backend.driver.put(bucket, key, OneChunk(data), sent)
+        request = backend.writer.put(bucket, key, OneChunk(data), sent)
         try:
             if self._timeouts.read is None:
                 info = await request
@@ -363,9 +382,9 @@ class Writes:
         )
         try:
             if self._timeouts.read is None:
-                return await backend.driver.put(bucket, key, chunks, sent)
+                return await backend.writer.put(bucket, key, chunks, sent)
             idle = Idle(self._timeouts.read)
-            return await bounded(backend.driver.put(bucket, key, Pulled(chunks, idle), sent), idle)
+            return await bounded(backend.writer.put(bucket, key, Pulled(chunks, idle), sent), idle)
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise

@@ -230,14 +230,18 @@ class Trove(Streaming):
     ) -> Registration:
         """From the next operation on; those under way keep the layers they began with."""
         self._core.reads.layouts.clear()
-        return self._core.pipeline.use(
+        registration = self._core.pipeline.use(
             middleware, scope=scope, direction=direction, priority=priority
         )
+        self._core.account()
+        return registration
 
     def remove(self, name: str, *, scope: Scope | None = None) -> int:
         """How many registrations of that name (and that scope) were taken out."""
         self._core.reads.layouts.clear()
-        return self._core.pipeline.remove(name, scope=scope)
+        removed = self._core.pipeline.remove(name, scope=scope)
+        self._core.account()
+        return removed
 
     def registrations(self) -> builtins.list[Registration]:
         return self._core.pipeline.registrations()

@@ -76,6 +76,9 @@ class Features:
     """An object that is replaced is never missing; else it may be for a moment."""
     max_metadata: int | None = None
     """Bytes of all names and values together."""
+    decided: bool = False
+    """A verb that has raised, or was cancelled, changes nothing any more; else the backend may
+    still be about to carry it out."""
     native: frozenset[str] = field(default_factory=frozenset)
     """Verbs the backend does itself ("copy", "move", "delete_many", "watch", ...)."""
 

@@ -27,6 +27,8 @@ __all__ = [
     "Interceptor",
     "Layout",
     "Middleware",
+    "Owned",
+    "Owning",
     "Presenter",
     "RangeSource",
     "ReadMiddleware",
@@ -195,6 +197,44 @@ class Relocating(Middleware, Protocol):
     ) -> Mapping[str, str] | None:
         """Reserved metadata to set at the new place; None: nothing. The metadata of ``source``
         is the stored map."""
+        ...
+
+
+@runtime_checkable
+class Owning(Transform, Protocol):
+    """A transform whose objects stand for something kept elsewhere, which must be there for as
+    long as they are. `write` names each object it makes by a new owner, a word without ``;``
+    in the hint ``owner_hint``, and hears by `Context.ends` what became of it."""
+
+    @property
+    def owner_hint(self) -> str: ...
+
+    def shares(self, source: Context, target: Context) -> bool:
+        """Whether a copy of the stored bytes may stand at ``target``; else it is streamed."""
+        ...
+
+    async def copied(self, stored: bytes, source: Context, target: Context) -> str:
+        """Before the backend copies or moves an object: the owner that the copy is named by.
+        ``stored``: what `write` gave for it. ``target.ends`` tells what became of the copy."""
+        ...
+
+    async def released(self, stored: bytes, owner: str, context: Context) -> None:
+        """The object with this owner is there no more, nor is any version of it."""
+        ...
+
+
+class Owned(Protocol):
+    """An object, or a version of one, that an `Owning` layer has written."""
+
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def owner(self) -> str: ...
+    @property
+    def version_id(self) -> str | None: ...
+
+    async def stored(self) -> bytes:
+        """What the layer's `write` gave for it. ObjectChangedError when it was replaced."""
         ...
 
 

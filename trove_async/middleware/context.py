@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from trove_async._chunks import Digest
 
@@ -17,6 +17,7 @@ class Context:
         "bucket",
         "content_type",
         "digest",
+        "ends",
         "hints",
         "key",
         "late",
@@ -53,3 +54,7 @@ class Context:
         """More metadata, asked for when the body has ended."""
         self.digest: Digest | None = None
         """On a write: running digest of the logical bytes, complete when the body has ended."""
+        self.ends: list[Callable[[bool | None], Awaitable[None]]] = []
+        """On a write and on a copy by the backend: asked once, when the driver has finished,
+        cancelled or not. True: the object was published; False: it was not and will not be;
+        None: nobody can tell."""

@@ -151,6 +151,8 @@ class Pipeline:
         """For reads, by insertions, in order from the user to the driver."""
         self.transforms: dict[str, list[Entry]] = {}
         self.guards: list[Entry] = []
+        self.owning: dict[str, Owning] = {}
+        """By encoding; the layers whose objects stand for something elsewhere."""
         self.writes_transforms = False
         self.reads_plainly = True
         """Nothing but what an object records stands between it and its reader."""

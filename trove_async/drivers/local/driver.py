@@ -70,6 +70,7 @@ class LocalDriver(LocalBase):
         flat_keys=False,
         listing_has_metadata=True,
         late_metadata=True,
+        decided=True,
         conditional=frozenset({"create", "match"}),
         max_parts=10_000,
         native=frozenset({"copy", "move", "delete_many", "get_ranges", "watch", "tags"}),

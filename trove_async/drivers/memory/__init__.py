@@ -59,6 +59,7 @@ class MemoryDriver(Parts, Versions):
         listing_has_metadata=True,
         late_metadata=True,
         ready=True,
+        decided=True,
         conditional=frozenset({"create", "match"}),
         max_parts=10_000,
         native=frozenset({"copy", "move", "delete_many", "watch"}),
