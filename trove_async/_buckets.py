@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from trove_async._backend import Backend
@@ -16,6 +17,7 @@ from trove_async.model import BucketInfo
 
 __all__ = ["create", "delete", "empty", "listed"]
 
+_AT_ONCE = 16  # deletes of a backend that takes one key a call
 _TRIES = 3  # to empty a bucket that others still write to
 
 
@@ -89,13 +91,29 @@ async def empty(backend: Backend, name: str, limits: Timeouts) -> None:
                     if result.error is not None:
                         raise result.error
             else:
-                for key in keys:
-                    await backend.limited(backend.writer.delete(name, key, DeleteOptions()), limits)
+                await _each_deleted(backend, name, keys, limits)
             cursor = page.cursor
             if cursor is None:
                 break
         if not found:
             return
+
+
+async def _each_deleted(backend: Backend, name: str, keys: Sequence[str], limits: Timeouts) -> None:
+    """Some at once; the first error, once none is on its way."""
+    left = iter(keys)
+
+    async def worker() -> None:
+        for key in left:
+            await backend.limited(backend.writer.delete(name, key, DeleteOptions()), limits)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(_AT_ONCE, len(keys))):
+                tasks.create_task(worker())
+    except BaseExceptionGroup as errors:
+        error = errors.exceptions[0]
+        raise error from error.__cause__
 
 
 async def listed(backends: Sequence[Backend], limits: Timeouts) -> list[BucketInfo]:

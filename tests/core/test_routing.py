@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,6 +19,7 @@ from trove_async import (
     DriverClosedError,
     ObjectChangedError,
     ObjectNotFoundError,
+    PermissionDeniedError,
     RetryPolicy,
     Trove,
     UnavailableError,
@@ -25,6 +27,7 @@ from trove_async import (
     keys,
 )
 from trove_async._router import Router
+from trove_async.driver import DeleteOptions
 from trove_async.drivers.memory import MemoryDriver
 
 
@@ -387,3 +390,37 @@ async def test_versions_need_a_backend_that_has_them(store: Trove) -> None:
                 await call
         with pytest.raises(UnsupportedError):
             plain.watch("box")
+
+
+class OneByOne(MemoryDriver):
+    """Takes one key a call, as Azure does."""
+
+    delete_many = None  # type: ignore[assignment]
+    under_way = most = 0
+    broken: str | None = None
+
+    async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(0.001)
+            if key == self.broken:
+                raise PermissionDeniedError("not this one", bucket=bucket, key=key)
+            await super().delete(bucket, key, options)
+        finally:
+            self.under_way -= 1
+
+
+async def test_a_bucket_is_emptied_some_keys_at_once_where_no_call_takes_many() -> None:
+    driver = OneByOne()
+    async with trove.open(driver) as store:
+        await store.create_bucket("box")
+        for number in range(40):
+            await store.put("box", f"k{number}", b"")
+        driver.broken = "k7"
+        with pytest.raises(PermissionDeniedError) as raised:
+            await store.delete_bucket("box", force=True)
+        assert (raised.value.key, driver.under_way) == ("k7", 0), "none is on its way any more"
+        driver.broken = None
+        await store.delete_bucket("box", force=True)
+        assert await store.list_buckets() == [] and 2 <= driver.most <= 16

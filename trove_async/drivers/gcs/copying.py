@@ -32,6 +32,11 @@ _MOST_CALLS: Final = 100_000
 
 
 class Copies(Writes):
+    async def server_copy(
+        self, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo:
+        return await self.copy(source, target, options)
+
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
         opened = self._now()
         check_key(source.bucket, source.key)
