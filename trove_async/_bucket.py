@@ -6,7 +6,7 @@ import builtins
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from trove_async._opening import Opening
 from trove_async._progress import OnProgress
@@ -28,6 +28,9 @@ from trove_async.stream.arguments import StreamArguments
 from trove_async.stream.settings import StreamDirection
 from trove_async.stream.stream import Stream
 
+if TYPE_CHECKING:
+    from trove_async.vfs import FileSystem
+
 __all__ = ["Bucket"]
 
 
@@ -42,6 +45,12 @@ class Bucket:
 
     def __repr__(self) -> str:
         return f"<Bucket {self.name!r} of {self._store!r}>"
+
+    def vfs(self) -> FileSystem:
+        """Files and directories over the keys of this bucket."""
+        from trove_async.vfs import FileSystem
+
+        return FileSystem(self._store, self.name)
 
     async def create_bucket(self, *, region: str | None = None) -> None:
         await self._store.create_bucket(self.name, region=region)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from trove_async._backend import Backend
 from trove_async._core import Core
 from trove_async._names import check_bucket, check_key
+from trove_async.driver.base import Features
 from trove_async.errors import InvalidBucketNameError
 
 __all__ = ["Handle"]
@@ -38,6 +39,10 @@ class Handle:
     def _distinct(self) -> builtins.list[Backend]:
         """Each driver once, also one that has two names."""
         return [self._pinned] if self._pinned else self._core.distinct()
+
+    def features(self, bucket: str | None, key: str = "") -> Features:
+        """What the backend of a key is like and can do."""
+        return self._place(self._bucket(bucket), key).features
 
     async def _on_bucket(
         self,

@@ -43,6 +43,7 @@ from trove_async.model import (
 if TYPE_CHECKING:
     from trove_async.cas import CAS
     from trove_async.catalog import Catalog
+    from trove_async.vfs import FileSystem
 
 __all__ = ["Trove", "open"]
 
@@ -205,6 +206,12 @@ class Trove(Streaming):
         from trove_async._cas import make_cas  # most stores have none
 
         return make_cas(self, bucket, algorithm)
+
+    def vfs(self, bucket: str | None = None) -> FileSystem:
+        """Files and directories over the keys of a bucket."""
+        from trove_async.vfs import FileSystem
+
+        return FileSystem(self, self._bucket(bucket))
 
     async def ping(self) -> dict[str, Health]:
         """Asks every backend; a failing one is an answer, not an error."""
