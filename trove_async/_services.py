@@ -8,19 +8,20 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import trove_async._buckets as _buckets
 from trove_async._backend import Backend
 from trove_async._listing import listed
-from trove_async._names import check_tags, content_type_of
+from trove_async._names import check_key, check_tags, content_type_of
 from trove_async._objects import Objects
 from trove_async._requests import signed_headers, watch_options
 from trove_async._watching import Opener, Source, Watching, poll_changes
 from trove_async.driver.capabilities import Events
 from trove_async.driver.options import BucketOptions, WatchOptions
 from trove_async.errors import UnsupportedError
-from trove_async.middleware.base import Context
+from trove_async.middleware.base import Context, Owned
 from trove_async.model import (
     BucketInfo,
     LifecycleRule,
     ObjectEvent,
     ObjectInfo,
+    ObjectRef,
     PresignedRequest,
     Seconds,
     VersionInfo,
@@ -73,6 +74,20 @@ class Services(Objects):
             return await self._core.reads.seen(backend, bucket, key, info, None)
 
         return await self._on_object("restore", bucket, key, work)
+
+    async def owned(self, bucket: str | None, key: str) -> builtins.list[Owned]:
+        """What `Owning` layers have written at a key: the object and the older versions of it,
+        on every backend that this handle reaches. For what keeps count of them."""
+        core = self._core
+
+        async def work(bucket: str, key: str, options: None) -> builtins.list[Owned]:
+            found: builtins.list[Owned] = []
+            for backend in self._distinct():
+                found += await core.owned.found(backend, ObjectRef(bucket, key))
+            return found
+
+        core.check()
+        return await core.seam.run("owned", self._bucket(bucket), check_key(key), None, work)
 
     async def get_tags(self, bucket: str | None, key: str) -> dict[str, str]:
         async def work(backend: Backend, bucket: str, key: str) -> dict[str, str]:

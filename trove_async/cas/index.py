@@ -106,6 +106,18 @@ class BlobIndex(Protocol):
         changed, where the reservation is no more."""
         ...
 
+    async def retain(self, digest: str, owner: str) -> bool:
+        """Counts the owner's reference to content that is live or condemned; False where it is
+        not there."""
+        ...
+
+    async def owners(
+        self, prefix: str, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """(owner, digest) of references whose owner begins with ``prefix``, in the order of
+        these pairs, those past ``after``."""
+        ...
+
     async def release(self, digest: str, owner: str | None) -> None:
         """``owner`` None: one of those that `store` counted without an owner. CasInvariantError
         where there is none, BlobNotFoundError where there is no such blob."""

@@ -115,6 +115,27 @@ class CAS:
 
     # -- who wants it ------------------------------------------------------------------------
 
+    async def retain(self, digest: str, *, owner: str) -> None:
+        """Counts a reference of ``owner`` to content that is there: as `store`, without the
+        bytes. BlobNotFoundError."""
+        index = await self._open_index()
+        name = _checked_owner(owner)
+        if name is None or not await index.retain(check_digest(digest), name):
+            raise BlobNotFoundError(f"no blob {digest}")
+
+    async def owners(self, prefix: str) -> AsyncGenerator[tuple[str, str], None]:
+        """(owner, digest) of every reference whose owner begins with ``prefix``, in order."""
+        _check_text(prefix, "prefix")
+        index = await self._open_index()
+        after: tuple[str, str] | None = None
+        while True:
+            page = await index.owners(prefix, after, _PAGE)
+            for pair in page:
+                yield pair
+            if len(page) < _PAGE:
+                return
+            after = page[-1]
+
     async def release(self, digest: str, *, owner: str | None = None) -> None:
         """Drops the owner's reference; nothing where there is none. Without an owner: one of
         those that were stored so; CasInvariantError where there is none, BlobNotFoundError

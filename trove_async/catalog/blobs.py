@@ -98,7 +98,7 @@ class Expired:
 class Order:
     """One change that a writer asks for, to be carried out with others in one transaction."""
 
-    kind: Literal["claim", "commit", "release"]
+    kind: Literal["claim", "commit", "release", "retain"]
     digest: str
     owner: str
     gen: int = 0
@@ -118,6 +118,8 @@ def carry_out(
         return blob, claim
     if order.kind == "commit":
         return blob, _commit(order, blob, refs, now)
+    if order.kind == "retain":
+        return blob, _retain(order, blob, refs, now)
     if blob is not None:
         drop(blob, refs, order.owner, now)
     return blob, None
@@ -150,6 +152,16 @@ def _commit(order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: in
         return False
     blob.state, blob.state_since, blob.writer_lease = LIVE, now, None
     blob.size, blob.stored_size = order.size, order.stored_size
+    add(blob, refs, order.owner)
+    return True
+
+
+def _retain(order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int) -> bool:
+    """False: the content is not there."""
+    if blob is None or blob.state not in (LIVE, CONDEMNED):
+        return False
+    if blob.state == CONDEMNED:
+        blob.state, blob.state_since = LIVE, now
     add(blob, refs, order.owner)
     return True
 

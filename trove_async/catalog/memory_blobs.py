@@ -6,6 +6,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 
 from trove_async.catalog.blobs import (
     CONDEMNED,
@@ -84,6 +85,9 @@ class MemoryBlobs:
             self._uploads.pop(upload, None)
         return bool(done)
 
+    async def retain(self, digest: str, owner: str) -> bool:
+        return bool(self._carry_out(Order("retain", digest, owner)))
+
     async def release(self, digest: str, owner: str | None) -> None:
         if owner is not None:
             self._carry_out(Order("release", digest, owner))
@@ -127,6 +131,18 @@ class MemoryBlobs:
     def _pinned(self) -> set[str]:
         now = self._ticks()
         return {pin.digest for pin in self._pins.values() if _stands(pin, now)}
+
+    async def owners(
+        self, prefix: str, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        return nsmallest(
+            limit,
+            (
+                ref
+                for ref in self._refs
+                if ref[0].startswith(prefix) and (after is None or ref > after)
+            ),
+        )
 
     # -- readers -----------------------------------------------------------------------------
 
