@@ -216,6 +216,17 @@ async def test_a_replaced_object_is_not_read_on(store: Trove) -> None:
     assert stream.state is S.FAILED
 
 
+async def test_the_seek_itself_says_that_the_object_was_replaced(store: Trove) -> None:
+    """Also while what was read before it has not come to its end."""
+    await store.put("box", "k", b"0123456789")
+    async with store.stream("box", "k", DOWN, chunk_size=2, queue_size=1) as stream:
+        await anext(stream)
+        await store.put("box", "k", b"9876543210")
+        with pytest.raises(ObjectChangedError):
+            await stream.seek(4)
+    assert stream.state is S.FAILED
+
+
 async def test_a_failure_of_the_transfer_is_raised_where_the_block_is_left(
     store: Trove, gate: Gate
 ) -> None:

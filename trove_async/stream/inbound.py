@@ -286,19 +286,18 @@ class Inbound:
             if not self.start <= offset <= end:
                 raise ValueError(f"{offset} is not within {self.start} to {end}")
             self._at = offset
-            self.opened = transfer.loop.create_future()
             try:
                 await transfer.superseded(self)
             finally:  # cancelled or not, somebody must give the chunks
                 if transfer.is_live:
+                    # Not sooner: the mover before this one tells of its own end.
+                    self.opened = transfer.loop.create_future()
                     self._channel.restart()
                     self._rest = self._handed = None
                     self._is_last_given = False
                     self.position = offset
                     self.meter.position = offset - self.start
                     transfer.carry(self)
-                else:
-                    self._tell_opened()
             await asyncio.wait([self.opened])
             if (failure := transfer.failure()) is not None:
                 await transfer.ended()
