@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -217,8 +218,16 @@ async def test_a_replaced_object_is_not_read_on(store: Trove) -> None:
 
 
 async def test_the_seek_itself_says_that_the_object_was_replaced(store: Trove) -> None:
-    """Also while what was read before it has not come to its end."""
+    """Also when the answer takes its time, and what was read before has not come to its end."""
     await store.put("box", "k", b"0123456789")
+    driver: Any = store.driver
+    real = driver.get
+
+    async def late(*options: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return await real(*options)
+
+    driver.get = late
     async with store.stream("box", "k", DOWN, chunk_size=2, queue_size=1) as stream:
         await anext(stream)
         await store.put("box", "k", b"9876543210")
