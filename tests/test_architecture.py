@@ -71,6 +71,7 @@ ROWS = {
     "_cas": 6.853,
     "_files": 6.855,
     "_streaming": 6.86,
+    "_connecting": 6.87,
     "_bucket": 6.87,
     "_trove": 6.9,
     "cli": 7,

@@ -1,13 +1,13 @@
 """Asyncio-native object storage: one API over memory, disk and the clouds."""
 
+from typing import TYPE_CHECKING
+
 from trove_async import errors as _errors
 from trove_async._bucket import Bucket
 from trove_async._opening import Opening
 from trove_async._reader import ObjectReader
 from trove_async._router import RouteFunction
-from trove_async._session import UploadSession
 from trove_async._trove import Trove, open
-from trove_async._uploads import Uploads
 from trove_async.config import PoolConfig, RetryPolicy, Timeouts
 from trove_async.driver import (
     DSN,
@@ -98,20 +98,36 @@ from trove_async.model import (
     UploadInfo,
     VersionInfo,
 )
-from trove_async.stream import (
-    Backpressure,
-    Chunk,
-    ChunkPool,
-    ChunkPoolStats,
-    Pool,
-    PoolMetrics,
-    Progress,
-    Stream,
-    StreamDirection,
-    StreamMetrics,
-    StreamResult,
-    StreamState,
-)
+from trove_async.stream.settings import Backpressure, StreamDirection, StreamState
+
+if TYPE_CHECKING:
+    from trove_async._session import UploadSession
+    from trove_async._uploads import Uploads
+    from trove_async.stream import (
+        Chunk,
+        ChunkPool,
+        ChunkPoolStats,
+        Pool,
+        PoolMetrics,
+        Progress,
+        Stream,
+        StreamMetrics,
+        StreamResult,
+    )
+
+_LATER = {  # loaded when they are first named: most who import this use no stream
+    "Chunk": "stream",
+    "ChunkPool": "stream",
+    "ChunkPoolStats": "stream",
+    "Pool": "stream",
+    "PoolMetrics": "stream",
+    "Progress": "stream",
+    "Stream": "stream",
+    "StreamMetrics": "stream",
+    "StreamResult": "stream",
+    "UploadSession": "_session",
+    "Uploads": "_uploads",
+}
 
 __version__ = "0.1.0"
 
@@ -229,3 +245,14 @@ __all__ = [
     # errors
     *_errors.__all__,
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _LATER.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = found
+    return found

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
 from trove_async._opening import Opening
-from trove_async._progress import OnProgress
 from trove_async._reader import ObjectReader
 from trove_async._streaming import Streaming
 from trove_async._watching import Watching
@@ -24,9 +23,12 @@ from trove_async.model import (
     Seconds,
     VersionInfo,
 )
-from trove_async.stream.arguments import StreamArguments
 from trove_async.stream.settings import StreamDirection
-from trove_async.stream.stream import Stream
+
+if TYPE_CHECKING:
+    from trove_async._progress import OnProgress
+    from trove_async.stream.arguments import StreamArguments
+    from trove_async.stream.stream import Stream
 
 if TYPE_CHECKING:
     from trove_async.vfs import FileSystem

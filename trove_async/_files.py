@@ -1,22 +1,26 @@
-"""Whole files to objects and back: resumable, with progress; the sessions behind that."""
+"""Whole files to objects and back: resumable, with progress; the sessions behind that.
+
+What works on them is loaded when it is first asked for.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trove_async._chunks import Body, as_body
-from trove_async._download import Download
 from trove_async._names import check_key
-from trove_async._progress import Counted, OnProgress, Reporter
 from trove_async._services import Services
-from trove_async._uploads import Uploads
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import InvalidInputError, ObjectChangedError, TroveError
 from trove_async.model import ObjectInfo
-from trove_async.stream.session import PartRecord, Plan
+
+if TYPE_CHECKING:
+    from trove_async._progress import OnProgress
+    from trove_async._uploads import Uploads
+    from trove_async.stream.session import PartRecord, Plan
 
 __all__ = ["Files", "fingerprint_of"]
 
@@ -27,6 +31,8 @@ class Files(Services):
     @property
     def uploads(self) -> Uploads:
         """The sessions of resumable uploads."""
+        from trove_async._uploads import Uploads
+
         return Uploads(self)
 
     async def upload(
@@ -79,6 +85,8 @@ class Files(Services):
             return await self._core.seam.run(
                 "upload", plan.bucket, plan.key, plan, work, replayable=False
             )
+        from trove_async._progress import Counted, Reporter
+
         source = _body(path, self._core.chunk_size)
         reporter = Reporter(on_progress, source.size)
 
@@ -109,6 +117,8 @@ class Files(Services):
     async def _sent(
         self, plan: Plan, path: str | os.PathLike[str], on_progress: OnProgress | None
     ) -> ObjectInfo:
+        from trove_async._progress import Reporter
+
         session = await self.uploads.obtain(plan)
         reporter = Reporter(on_progress, plan.size, session.id)
 
@@ -156,6 +166,9 @@ class Files(Services):
         if its bytes and the object are still the same; else it begins again. ``concurrency``:
         ranges read at once, each of the store's chunk_size, held in memory; by default 4 where
         the backend is not on this machine."""
+        from trove_async._download import Download
+        from trove_async._progress import Reporter
+
         self._core.check()
         if concurrency is not None and concurrency < 1:
             raise ValueError("concurrency must be positive")

@@ -20,7 +20,7 @@ from trove_async._names import (
 )
 from trove_async._opening import Opening
 from trove_async._router import Route
-from trove_async._streaming import Streaming, make_pools
+from trove_async._streaming import Streaming
 from trove_async.config import PoolConfig, RetryPolicy, Timeouts, load_config
 from trove_async.driver.base import Driver
 from trove_async.driver.options import (
@@ -151,6 +151,8 @@ class Trove(Streaming):
             timeouts=timeouts if timeouts is not None else Timeouts(),
             catalog=catalog,
         )
+        from trove_async._connecting import make_pools  # streams are loaded with the first store
+
         self._core.pools.update(make_pools(self, pool or PoolConfig(), pools or {}))
         self._pinned: Backend | None = None
         if default_bucket is None:
