@@ -1,5 +1,7 @@
-"""fsspec's own tests of what a file system does, on memory, local disk and S3 (there a part in the normal
-suite: most of them are slow)."""
+"""fsspec's own tests of what a file system does, on memory, local disk and S3.
+
+On S3 most of them are slow.
+"""
 
 from __future__ import annotations
 

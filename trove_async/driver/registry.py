@@ -24,6 +24,8 @@ _BUILT_IN = {
     "gs": ("trove_async.drivers.gcs", "GCSDriver"),
     "gcs": ("trove_async.drivers.gcs", "GCSDriver"),
 }
+_OVER_FSSPEC = "fsspec+"
+"""``fsspec+<protocol>``: anything fsspec speaks to."""
 _GROUP = "trove_async.drivers"
 _registered: dict[str, DriverFactory] = {}
 
@@ -42,8 +44,8 @@ def lookup(scheme: str) -> DriverFactory:
     scheme = scheme.lower()
     if scheme in _registered:
         return _registered[scheme]
-    if scheme in _BUILT_IN:
-        module, name = _BUILT_IN[scheme]
+    if scheme in _BUILT_IN or scheme.startswith(_OVER_FSSPEC):
+        module, name = _BUILT_IN.get(scheme, ("trove_async.drivers.fsspec", "FsspecDriver"))
         factory: DriverFactory = getattr(import_module(module), name).from_dsn
         return factory
     from importlib.metadata import entry_points  # slow to import, and most never need it
@@ -55,11 +57,12 @@ def lookup(scheme: str) -> DriverFactory:
         loaded = point.load()
         factory = getattr(loaded, "from_dsn", loaded)
         return factory
-    raise InvalidDSNError(f"unknown scheme {scheme!r}; known: {', '.join(schemes())}")
+    known = ", ".join([*schemes(), f"{_OVER_FSSPEC}<protocol>"])
+    raise InvalidDSNError(f"unknown scheme {scheme!r}; known: {known}")
 
 
 def schemes() -> list[str]:
-    """All that `lookup` would find, sorted; loads nothing."""
+    """All that `lookup` would find, sorted, but for ``fsspec+<protocol>``; loads nothing."""
     from importlib.metadata import entry_points
 
     points = {point.name for point in entry_points(group=_GROUP)}
