@@ -147,6 +147,8 @@ class Sweep:
             self.freed += sum(orphan.size for orphan in self._ripe)
             return len(self._ripe)
         deleted = 0
+        # The highest generation of a blob first: the row it gets covers the lower ones.
+        self._ripe.sort(key=lambda orphan: (orphan.digest or "", -orphan.gen))
         for start in range(0, len(self._ripe), _TOGETHER):
             deleted += await self._deleted(self._ripe[start : start + _TOGETHER])
         return deleted

@@ -24,13 +24,25 @@ from trove_async.errors import (
     UnsupportedFormatError,
 )
 
-__all__ = ["Database"]
+__all__ = ["Database", "TakenMeanwhile"]
 
 T = TypeVar("T")
 
 _PATIENCE: Final = 30.0
 """Seconds SQLite waits for the writer of another process."""
 _MIGRATING: Final = 0x74726F7665  # "trove": the key of PostgreSQL's advisory lock
+
+
+_TRIES: Final = 50
+
+
+class TakenMeanwhile(Exception):
+    """Another transaction has inserted the row."""
+
+
+def _is_in_the_way(error: DBAPIError) -> bool:
+    """PostgreSQL chose this transaction to end a deadlock, or could not serialize it."""
+    return getattr(error.orig, "sqlstate", None) in ("40P01", "40001")
 
 
 class Database:
@@ -98,11 +110,19 @@ class Database:
         return await self._run(run)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """One transaction; durable when this returns."""
+        """One transaction; durable when this returns. It is done again where another one was in
+        its way, so ``work`` begins anew each time."""
 
         async def run(engine: AsyncEngine) -> T:
-            async with engine.begin() as connection:
-                return await work(connection)
+            tries = _TRIES
+            while True:
+                try:
+                    async with engine.begin() as connection:
+                        return await work(connection)
+                except (TakenMeanwhile, DBAPIError) as exc:
+                    tries -= 1
+                    if not tries or not (isinstance(exc, TakenMeanwhile) or _is_in_the_way(exc)):
+                        raise
 
         return await self._run(run)
 

@@ -7,7 +7,17 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text
 
-__all__ = ["MIGRATIONS", "parts", "sessions", "version"]
+__all__ = [
+    "MIGRATIONS",
+    "blobs",
+    "orphans",
+    "parts",
+    "pins",
+    "refs",
+    "sessions",
+    "uploads",
+    "version",
+]
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -38,6 +48,55 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             source BIGINT NOT NULL,
             source_digest TEXT NOT NULL,
             PRIMARY KEY (session, number)
+        )""",
+    ),
+    (
+        """CREATE TABLE trove_cas_blob (
+            space TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            gen INTEGER NOT NULL,
+            size BIGINT NOT NULL,
+            stored_size BIGINT NOT NULL,
+            state INTEGER NOT NULL CHECK (state IN (0, 1, 2, 3, 4)),
+            refs BIGINT NOT NULL CHECK (refs >= 0),
+            zero_since BIGINT,
+            state_since BIGINT NOT NULL,
+            writer_lease BIGINT,
+            damaged INTEGER NOT NULL,
+            PRIMARY KEY (space, digest)
+        )""",
+        "CREATE INDEX trove_cas_blob_size ON trove_cas_blob (space, size)",
+        "CREATE INDEX trove_cas_blob_unwanted ON trove_cas_blob (space, digest) "
+        "WHERE refs = 0 OR state <> 1",
+        """CREATE TABLE trove_cas_ref (
+            space TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            owner TEXT NOT NULL,
+            PRIMARY KEY (space, digest, owner)
+        )""",
+        """CREATE TABLE trove_cas_pin (
+            id TEXT NOT NULL,
+            space TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            expires_at BIGINT,
+            reason TEXT NOT NULL,
+            PRIMARY KEY (space, id)
+        )""",
+        "CREATE INDEX trove_cas_pin_digest ON trove_cas_pin (space, digest)",
+        """CREATE TABLE trove_cas_upload (
+            id TEXT NOT NULL,
+            space TEXT NOT NULL,
+            tmp_key TEXT NOT NULL,
+            lease_expires BIGINT NOT NULL,
+            PRIMARY KEY (space, id)
+        )""",
+        "CREATE INDEX trove_cas_upload_key ON trove_cas_upload (space, tmp_key)",
+        """CREATE TABLE trove_cas_orphan (
+            space TEXT NOT NULL,
+            object_key TEXT NOT NULL,
+            first_seen BIGINT NOT NULL,
+            last_seen BIGINT NOT NULL,
+            PRIMARY KEY (space, object_key)
         )""",
     ),
 )
@@ -75,4 +134,56 @@ parts = Table(
     Column("stored_size", BigInteger),
     Column("source", BigInteger),
     Column("source_digest", Text),
+)
+
+blobs = Table(
+    "trove_cas_blob",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("gen", Integer),
+    Column("size", BigInteger),
+    Column("stored_size", BigInteger),
+    Column("state", Integer),
+    Column("refs", BigInteger),  # how many rows of `refs` there are; counted again by verify
+    Column("zero_since", BigInteger),
+    Column("state_since", BigInteger),
+    Column("writer_lease", BigInteger),
+    Column("damaged", Integer),
+)
+
+refs = Table(
+    "trove_cas_ref",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("owner", Text, primary_key=True),
+)
+
+pins = Table(
+    "trove_cas_pin",
+    _metadata,
+    Column("id", Text, primary_key=True),
+    Column("space", Text, primary_key=True),
+    Column("digest", Text),
+    Column("expires_at", BigInteger),
+    Column("reason", Text),
+)
+
+uploads = Table(
+    "trove_cas_upload",
+    _metadata,
+    Column("id", Text, primary_key=True),
+    Column("space", Text, primary_key=True),
+    Column("tmp_key", Text),
+    Column("lease_expires", BigInteger),
+)
+
+orphans = Table(
+    "trove_cas_orphan",
+    _metadata,
+    Column("space", Text, primary_key=True),
+    Column("object_key", Text, primary_key=True),
+    Column("first_seen", BigInteger),
+    Column("last_seen", BigInteger),
 )

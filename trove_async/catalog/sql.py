@@ -6,41 +6,36 @@ import builtins
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from trove_async.catalog.clock import EPOCH as _EPOCH
+from trove_async.catalog.clock import TICK as _TICK
+from trove_async.catalog.clock import ticks as _ticks
+from trove_async.catalog.clock import utc_now
 from trove_async.catalog.database import Database
 from trove_async.catalog.schema import parts, sessions
+from trove_async.catalog.sql_blobs import SQLBlobs
 from trove_async.errors import ConflictError, UploadNotFoundError
 from trove_async.stream.session import Message, PartRecord, Plan, SessionRecord
 
 __all__ = ["SQLCatalog"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TICK = timedelta(microseconds=1)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _ticks(moment: datetime) -> int:
-    return (moment - _EPOCH) // _TICK
-
 
 class SQLCatalog:
     """``sqlite:///relative``, ``sqlite:////absolute`` or ``postgresql://user@host/name``."""
 
-    def __init__(self, url: str | URL, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, url: str | URL, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.clock = clock
         self._database = Database(url)
+        self._blobs: dict[str, SQLBlobs] = {}
 
     @classmethod
-    def at(cls, path: str, *, clock: Callable[[], datetime] = _now) -> SQLCatalog:
+    def at(cls, path: str, *, clock: Callable[[], datetime] = utc_now) -> SQLCatalog:
         """In one file, whatever characters its name has."""
         return cls(URL.create("sqlite", database=path), clock=clock)
 
@@ -57,6 +52,16 @@ class SQLCatalog:
 
     async def close(self) -> None:
         await self._database.close()
+
+    def blobs(self, space: str) -> SQLBlobs:
+        """The index of content-addressed storage in that space. On PostgreSQL its time is the
+        server's, unless the catalog was given a clock."""
+        found = self._blobs.get(space)
+        if found is None:
+            is_shared = not self._database.is_sqlite and self.clock is utc_now
+            clock = None if is_shared else self.clock
+            found = self._blobs[space] = SQLBlobs(self._database, space, clock)
+        return found
 
     # -- sessions ----------------------------------------------------------------------------
 
