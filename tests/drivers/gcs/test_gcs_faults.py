@@ -24,7 +24,8 @@ from trove_async import (
 )
 from trove_async._chunks import OneChunk
 from trove_async.driver import GetOptions, HeadOptions, ListOptions, PutOptions
-from trove_async.drivers.gcs.faults import error_of, refusal_of, retry_after
+from trove_async.driver.http import retry_after
+from trove_async.drivers.gcs.faults import error_of, refusal_of
 from trove_async.errors import (
     BackendError,
     InvalidInputError,
@@ -361,4 +362,5 @@ def test_refusals_of_both_apis_are_read() -> None:
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after("7", 0) == 7.0 and retry_after("-1", 0) == 0.0
     assert retry_after("Thu, 01 Jan 1970 00:01:00 GMT", 20.0) == 40.0
-    assert retry_after("soon", 0) is None and retry_after(None, 0) is None
+    for text in ("soon", "inf", "nan", "", None):
+        assert retry_after(text, 0) is None

@@ -11,9 +11,10 @@ from urllib.parse import quote, urlencode
 
 from trove_async.driver import CopyOptions, GetOptions, PutOptions
 from trove_async.driver.finishing import finished
+from trove_async.driver.http import length_of
 from trove_async.drivers.azure.base import Opened, conditions
 from trove_async.drivers.azure.faults import Refusal
-from trove_async.drivers.azure.info import http_time, info_of, length_of
+from trove_async.drivers.azure.info import http_time, info_of
 from trove_async.drivers.azure.names import meta_headers
 from trove_async.drivers.azure.tagging import Tags
 from trove_async.drivers.azure.wire import Request
@@ -61,7 +62,7 @@ class Copies(Writes, Tags):
         wanted_target = opened.blob("PUT", target.bucket, target.key)
         asked = opened.blob("HEAD", source.bucket, source.key)
         said = (await opened.send(asked)).headers
-        found = info_of(source.key, said, length_of(said))
+        found = info_of(source.key, said, length_of(said, "Content-Length"))
         if options.source_if_match not in (None, found.etag):
             raise ObjectChangedError("the source changed", bucket=source.bucket, key=source.key)
         wanted = replace(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import aiohttp
@@ -16,6 +15,7 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
+from trove_async.driver.http import retry_after
 from trove_async.errors import (
     BackendError,
     BucketExistsError,
@@ -46,7 +46,7 @@ from trove_async.errors import (
     UploadIntegrityError,
 )
 
-__all__ = ["Refusal", "broken", "error_of", "retry_after", "secretless"]
+__all__ = ["Refusal", "broken", "error_of", "secretless"]
 
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 _BY_CODE: Final[dict[str, type[TroveError]]] = {
@@ -138,20 +138,6 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {secretless(self.text)} (request {self.request_id})"
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, section 10.2.3); None when it says neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def _kind_of(refusal: Refusal, key: str | None) -> type[TroveError]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from trove_async.driver.http import length_of
 from trove_async.drivers.azure.names import META, plain_metadata
 from trove_async.drivers.azure.xml import Blob
 from trove_async.errors import BackendError
 from trove_async.model import ObjectInfo
 
-__all__ = ["http_time", "info_of", "is_folder", "length_of", "listed", "md5_of_text", "metadata_of"]
+__all__ = ["http_time", "info_of", "is_folder", "listed", "md5_of_text", "metadata_of"]
 
 _UNKNOWN_TYPE = "application/octet-stream"
 _FOLDER = "hdi_isfolder"
@@ -42,13 +43,6 @@ def md5_of_text(text: str | None) -> str | None:
     except ValueError:
         return None
     return f"md5:{raw.hex()}" if len(raw) == 16 else None
-
-
-def length_of(headers: Mapping[str, str], name: str = "Content-Length") -> int:
-    text = headers.get(name) or ""
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise BackendError("the answer does not say how long the object is")
-    return int(text)
 
 
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +86,7 @@ def info_of(key: str, headers: Mapping[str, str], size: int) -> ObjectInfo:
 def listed(blob: Blob) -> ObjectInfo:
     """An entry of a listing with metadata; equal to what `info_of` gives."""
     fields = blob.fields
-    size = length_of(fields)
+    size = length_of(fields, "Content-Length")
     return ObjectInfo(
         fields["Name"],
         size,

@@ -3,8 +3,6 @@ service keeps of single puts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
 from email.utils import format_datetime
 from hashlib import md5
 from typing import Final
@@ -13,13 +11,13 @@ from urllib.parse import quote
 from trove_async._chunks import OneChunk
 from trove_async.driver import ByteRange, GetOptions, HeadOptions, RawObject
 from trove_async.driver.conditions import check_read
+from trove_async.driver.http import Body, check_span, content_range, length_of
 from trove_async.drivers.azure.base import AzureBase, Opened, quoted
 from trove_async.drivers.azure.faults import Refusal
-from trove_async.drivers.azure.info import info_of, is_folder, length_of
-from trove_async.drivers.azure.wire import Answer, Stream
+from trove_async.drivers.azure.info import info_of, is_folder
+from trove_async.drivers.azure.wire import Answer
 from trove_async.errors import (
     BackendError,
-    ChecksumMismatchError,
     InvalidInputError,
     InvalidRangeError,
     ObjectChangedError,
@@ -37,7 +35,6 @@ __all__ = ["CURRENT", "Reads", "of_version"]
 CURRENT: Final = "current"
 """The version id of what is no snapshot, where there are snapshots."""
 
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(-?\d{1,19})/(\d{1,19})")
 _CHASES: Final = 3
 
 
@@ -105,7 +102,9 @@ class Reads(AzureBase):
             raise
         is_whole = (start, stop) == (0, size)
         checksum = info.checksum if is_whole else None
-        return RawObject(info, _Body(stream, stop - start, checksum, bucket, key), start, stop)
+        return RawObject(
+            info, Body(stream, 0, stop - start, checksum, _Md5, bucket, key), start, stop
+        )
 
     async def _empty(
         self, bucket: str, key: str, options: GetOptions, wanted: ByteRange
@@ -128,7 +127,7 @@ class Reads(AzureBase):
             answer = await opened.send(request)
         except TroveError as exc:
             raise of_version(exc, options.version_id) from exc.__cause__
-        info = info_of(key, answer.headers, length_of(answer.headers))
+        info = info_of(key, answer.headers, length_of(answer.headers, "Content-Length"))
         _refuse_folder(opened, info, bucket)
         return info
 
@@ -172,64 +171,20 @@ def _bounds(answer: Answer) -> tuple[int, int, int]:
     """(start, stop, size) of what an answer carries."""
     text = answer.headers.get("Content-Range")
     if text is None:
-        size = length_of(answer.headers)
+        size = length_of(answer.headers, "Content-Length")
         return 0, size, size
-    found = _CONTENT_RANGE.fullmatch(text)
-    if found is None:
-        raise BackendError("a Content-Range that cannot be read")
-    start, last, size = int(found[1]), int(found[2]), int(found[3])
-    if start == last + 1 == size:  # azurite's answer to a range that begins at the end
+    start, stop, size = content_range(text)
+    if start == stop == size:  # azurite's answer to a range that begins at the end
         raise InvalidRangeError(f"range starts at byte {start} of {size}")
-    if not start <= last < size:
-        raise BackendError("a Content-Range that cannot be")
-    return start, last + 1, size
+    return check_span(start, stop, size)
 
 
-class _Body:
-    """``length`` bytes of a stream; the checksum is compared before the last of them are
-    handed out."""
+class _Md5:
+    __slots__ = ("_hasher", "update")
 
-    __slots__ = ("_bucket", "_checksum", "_hasher", "_key", "_left", "_stream")
+    def __init__(self) -> None:
+        self._hasher = md5(usedforsecurity=False)
+        self.update = self._hasher.update
 
-    def __init__(
-        self, stream: Stream, length: int, checksum: str | None, bucket: str, key: str
-    ) -> None:
-        self._stream = stream
-        self._left = length
-        self._checksum = checksum
-        self._hasher = None if checksum is None else md5(usedforsecurity=False)
-        self._bucket = bucket
-        self._key = key
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            await self._stream.aclose()
-            raise StopAsyncIteration
-        try:
-            chunk = await self._stream.__anext__()
-        except StopAsyncIteration:
-            raise UnavailableError(
-                f"the body ended {self._left} bytes too early",
-                bucket=self._bucket,
-                key=self._key,
-            ) from None
-        if len(chunk) > self._left:
-            chunk = chunk[: self._left]
-        self._left -= len(chunk)
-        if self._hasher is not None:
-            self._hasher.update(chunk)
-            if not self._left and self._checksum != f"md5:{self._hasher.hexdigest()}":
-                await self._stream.aclose()
-                raise ChecksumMismatchError(
-                    "the body is not what the service's checksum says",
-                    bucket=self._bucket,
-                    key=self._key,
-                )
-        return chunk
-
-    async def aclose(self) -> None:
-        self._left = 0
-        await self._stream.aclose()
+    def text(self) -> str:
+        return f"md5:{self._hasher.hexdigest()}"

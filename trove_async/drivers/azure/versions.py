@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
 from trove_async.driver import GetOptions, HeadOptions, RawObject
+from trove_async.driver.http import length_of
 from trove_async.drivers.azure.copying import Copies
-from trove_async.drivers.azure.info import http_time, length_of
+from trove_async.drivers.azure.info import http_time
 from trove_async.drivers.azure.reading import CURRENT
 from trove_async.drivers.azure.xml import Blob, read_listing
 from trove_async.errors import ObjectNotFoundError, UnsupportedError, VersionNotFoundError
@@ -101,7 +102,7 @@ def _version(blob: Blob) -> VersionInfo:
     return VersionInfo(
         version_id,
         fields["Name"],
-        length_of(fields),
+        length_of(fields, "Content-Length"),
         http_time(fields.get("Last-Modified")),
         is_latest,
         False,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from trove_async.driver import Bytes
+from trove_async.driver.http import Stream
 
-__all__ = ["Answer", "Request", "Stream"]
+__all__ = ["Answer", "Request"]
 
 
 @dataclass(slots=True)
@@ -26,12 +26,6 @@ class Request:
     size: int = 0
     is_stream: bool = False
     """Whether the answer's body is handed over unread."""
-
-
-class Stream(Protocol):
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def __anext__(self) -> bytes: ...
-    async def aclose(self) -> None: ...
 
 
 @dataclass(slots=True)

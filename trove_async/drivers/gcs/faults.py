@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from email.utils import parsedate_to_datetime
 from typing import Final
 
+from trove_async.driver.http import retry_after
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
@@ -29,7 +29,7 @@ from trove_async.errors import (
     UploadIntegrityError,
 )
 
-__all__ = ["Refusal", "error_of", "refusal_of", "retry_after", "secretless"]
+__all__ = ["Refusal", "error_of", "refusal_of", "secretless"]
 
 _BY_STATUS: Final[dict[int, type[TroveError]]] = {
     304: NotModifiedError,
@@ -88,20 +88,6 @@ def refusal_of(status: int, body: bytes, request_id: str, wait: str | None) -> R
         reason = reason or found.get("Code", "")
         text = text or found.get("Message", "")
     return Refusal(status, reason[:80], secretless(text)[:300], request_id[:80], wait)
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, section 10.2.3); None when it says neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def _kind(refusal: Refusal, key: str | None) -> type[TroveError]:

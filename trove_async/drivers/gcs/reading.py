@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Mapping
 from email.utils import format_datetime
 from typing import Final
 from urllib.parse import urlencode
@@ -14,6 +12,14 @@ import google_crc32c
 from trove_async._chunks import OneChunk
 from trove_async.driver import ByteRange, GetOptions, HeadOptions, RawObject
 from trove_async.driver.conditions import check_read
+from trove_async.driver.http import (
+    Body,
+    Crc,
+    check_span,
+    content_range,
+    length_of,
+    range_header,
+)
 from trove_async.drivers.gcs.base import GCSBase, Opened, generation_of
 from trove_async.drivers.gcs.info import (
     FIELDS,
@@ -27,7 +33,6 @@ from trove_async.drivers.gcs.transport import Download
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
-    ChecksumMismatchError,
     InvalidRangeError,
     NotFoundError,
     ObjectChangedError,
@@ -42,7 +47,6 @@ from trove_async.model import ObjectInfo
 __all__ = ["Reads", "version_of"]
 
 _LOOKS: Final = 100  # at an object that is overwritten all the time; each loses one time in a few
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 def version_of(bucket: str, key: str, version_id: str) -> str:
@@ -97,7 +101,7 @@ class Reads(GCSBase):
         """One request; a second one when headers do not give the metadata as it is."""
         headers = {"accept-encoding": "gzip"}  # else GCS would unpack what is stored packed
         if wanted is not None:
-            headers["range"] = _range_header(wanted)
+            headers["range"] = range_header(wanted)
         if match is not None:
             headers["x-goog-if-generation-match"] = match
         if options.if_modified_since is not None:
@@ -246,91 +250,19 @@ def _raw(
     if not start <= first <= last <= stop:
         raise BackendError("another range than was asked for", bucket=bucket, key=info.key)
     expected = info.checksum if (first, last) == (0, size) else None
-    body = _Body(stream, first - start, last - first, expected, bucket, info.key)
+    body = Body(stream, first - start, last - first, expected, _running, bucket, info.key)
     return RawObject(info, body, first, last)
-
-
-def _range_header(wanted: ByteRange) -> str:
-    if wanted.start < 0:
-        return f"bytes={wanted.start}"
-    if wanted.stop is None:
-        return f"bytes={wanted.start}-"
-    return f"bytes={wanted.start}-{wanted.stop - 1}"
-
-
-def _length(headers: Mapping[str, str]) -> int:
-    text = headers.get("content-length") or headers.get("x-goog-stored-content-length") or ""
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise BackendError("the answer does not say how long the object is")
-    return int(text)
 
 
 def _bounds(response: aiohttp.ClientResponse) -> tuple[int, int, int]:
     """(start, stop, size) of what an answer carries."""
-    text = response.headers.get("content-range")
+    headers = response.headers
+    text = headers.get("content-range")
     if text is None:
-        size = _length(response.headers)
+        size = length_of(headers, "content-length", "x-goog-stored-content-length")
         return 0, size, size
-    found = _CONTENT_RANGE.fullmatch(text)
-    if found is None:
-        raise BackendError("a Content-Range that cannot be read")
-    start, last, size = int(found[1]), int(found[2]), int(found[3])
-    if not start <= last < size:
-        raise BackendError("a Content-Range that cannot be")
-    return start, last + 1, size
+    return check_span(*content_range(text))
 
 
-class _Body:
-    """``length`` bytes of a stream after ``skip`` others; the checksum is compared before the
-    last of them are handed out."""
-
-    __slots__ = ("_bucket", "_crc", "_expected", "_key", "_left", "_skip", "_stream")
-
-    def __init__(
-        self, stream: Download, skip: int, length: int, expected: str | None, bucket: str, key: str
-    ) -> None:
-        self._stream = stream
-        self._skip = skip
-        self._left = length
-        self._expected = expected
-        self._crc = 0
-        self._bucket = bucket
-        self._key = key
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while self._left:
-            try:
-                chunk = await self._stream.__anext__()
-            except StopAsyncIteration:
-                raise UnavailableError(
-                    f"the body ended {self._left} bytes too early",
-                    bucket=self._bucket,
-                    key=self._key,
-                ) from None
-            if self._skip:
-                skipped = min(self._skip, len(chunk))
-                chunk, self._skip = chunk[skipped:], self._skip - skipped
-                if not chunk:
-                    continue
-            if len(chunk) > self._left:
-                chunk = chunk[: self._left]
-            self._left -= len(chunk)
-            if self._expected is not None:
-                self._crc = google_crc32c.extend(self._crc, chunk)
-                if not self._left and f"crc32c:{self._crc:08x}" != self._expected:
-                    await self._stream.aclose()
-                    raise ChecksumMismatchError(
-                        "the body is not what the server's checksum says",
-                        bucket=self._bucket,
-                        key=self._key,
-                    )
-            return chunk
-        await self._stream.aclose()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        self._left = 0
-        await self._stream.aclose()
+def _running() -> Crc:
+    return Crc("crc32c", lambda chunk, crc: int(google_crc32c.extend(crc, chunk)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import parsedate_to_datetime
 from typing import Final
 
+from trove_async.driver.http import retry_after
 from trove_async.errors import (
     BackendError,
     BucketExistsError,
@@ -35,7 +35,7 @@ from trove_async.errors import (
     VersionNotFoundError,
 )
 
-__all__ = ["STALE_CREDENTIALS", "Refusal", "error_of", "retry_after", "secretless"]
+__all__ = ["STALE_CREDENTIALS", "Refusal", "error_of", "secretless"]
 
 _BY_CODE: Final[dict[str, type[TroveError]]] = {
     "NoSuchKey": ObjectNotFoundError,
@@ -142,20 +142,6 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.text} (request {self.request_id})"
-
-
-def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, section 10.2.3); None when it says neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
-        return None
 
 
 def error_of(

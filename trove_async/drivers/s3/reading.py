@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from email.utils import format_datetime
-from typing import Final
 
 from trove_async._chunks import OneChunk
 from trove_async.driver import ByteRange, GetOptions, HeadOptions, RawObject
 from trove_async.driver.conditions import check_read
+from trove_async.driver.http import (
+    Body,
+    Crc,
+    check_span,
+    content_range,
+    length_of,
+    range_header,
+)
 from trove_async.drivers.s3.base import S3Base, quoted
 from trove_async.drivers.s3.faults import Refusal
 from trove_async.drivers.s3.info import info_of
-from trove_async.drivers.s3.wire import Answer, Request, Stream
+from trove_async.drivers.s3.wire import Answer, Request
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
-    ChecksumMismatchError,
     InvalidInputError,
     InvalidRangeError,
     ObjectNotFoundError,
@@ -31,8 +35,6 @@ from trove_async.errors import (
 from trove_async.model import ObjectInfo
 
 __all__ = ["Reads", "of_version"]
-
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 
 
 class Reads(S3Base):
@@ -48,7 +50,7 @@ class Reads(S3Base):
         elif wanted.stop is not None and wanted.stop <= wanted.start:
             return await self._empty(bucket, key, options, wanted)
         else:
-            headers["range"] = _range_header(wanted)
+            headers["range"] = range_header(wanted)
         _read_conditions(options, headers)
         query = {} if options.version_id is None else {"versionId": options.version_id}
         request = Request("GetObject", bucket, key, query, headers)
@@ -74,7 +76,7 @@ class Reads(S3Base):
             raise BackendError("another range than was asked for", bucket=bucket, key=key)
         is_whole = (first, last) == (0, size)
         checksum = info.checksum if is_whole else None
-        body = _Body(stream, first - start, last - first, checksum, bucket, key)
+        body = Body(stream, first - start, last - first, checksum, _running, bucket, key)
         return RawObject(info, body, first, last)
 
     async def _empty(
@@ -106,7 +108,7 @@ class Reads(S3Base):
             if isinstance(exc, ObjectNotFoundError) and not await self._has_bucket(bucket):
                 raise BucketNotFoundError("no such bucket", bucket=bucket) from cause
             raise of_version(exc, options.version_id) from cause
-        return info_of(key, answer.headers, _length(answer.headers))
+        return info_of(key, answer.headers, length_of(answer.headers, "content-length"))
 
     async def _exists(self, bucket: str, key: str) -> bool:
         try:
@@ -124,14 +126,6 @@ class Reads(S3Base):
         except TroveError:
             return True  # not to be known: the answer stays what it was
         return True
-
-
-def _range_header(wanted: ByteRange) -> str:
-    if wanted.start < 0:
-        return f"bytes={wanted.start}"
-    if wanted.stop is None:
-        return f"bytes={wanted.start}-"
-    return f"bytes={wanted.start}-{wanted.stop - 1}"
 
 
 def _read_conditions(options: GetOptions, headers: dict[str, str]) -> None:
@@ -160,80 +154,15 @@ def of_version(exc: TroveError, version_id: str | None) -> TroveError:
     return exc
 
 
-def _length(headers: Mapping[str, str]) -> int:
-    text = headers.get("content-length") or ""
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise BackendError("the answer does not say how long the object is")
-    return int(text)
-
-
 def _bounds(answer: Answer) -> tuple[int, int, int]:
     """(start, stop, size) of what an answer carries. Some servers answer a range with 200, so
     only the header counts."""
     text = answer.headers.get("content-range")
     if text is None:
-        size = _length(answer.headers)
+        size = length_of(answer.headers, "content-length")
         return 0, size, size
-    found = _CONTENT_RANGE.fullmatch(text)
-    if found is None:
-        raise BackendError("a Content-Range that cannot be read")
-    start, last, size = int(found[1]), int(found[2]), int(found[3])
-    if not start <= last < size:
-        raise BackendError("a Content-Range that cannot be")
-    return start, last + 1, size
+    return check_span(*content_range(text))
 
 
-class _Body:
-    """``length`` bytes of a stream after ``skip`` others; the checksum is compared before the
-    last of them are handed out."""
-
-    __slots__ = ("_bucket", "_checksum", "_crc", "_key", "_left", "_skip", "_stream")
-
-    def __init__(
-        self, stream: Stream, skip: int, length: int, checksum: str | None, bucket: str, key: str
-    ) -> None:
-        self._stream = stream
-        self._skip = skip
-        self._left = length
-        self._checksum = checksum
-        self._crc = 0
-        self._bucket = bucket
-        self._key = key
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while self._left:
-            try:
-                chunk = await self._stream.__anext__()
-            except StopAsyncIteration:
-                raise UnavailableError(
-                    f"the body ended {self._left} bytes too early",
-                    bucket=self._bucket,
-                    key=self._key,
-                ) from None
-            if self._skip:
-                skipped = min(self._skip, len(chunk))
-                chunk, self._skip = chunk[skipped:], self._skip - skipped
-                if not chunk:
-                    continue
-            if len(chunk) > self._left:
-                chunk = chunk[: self._left]
-            self._left -= len(chunk)
-            if self._checksum is not None:
-                self._crc = zlib.crc32(chunk, self._crc)
-                if not self._left and self._checksum != f"crc32:{self._crc:08x}":
-                    await self._stream.aclose()
-                    raise ChecksumMismatchError(
-                        "the body is not what the server's checksum says",
-                        bucket=self._bucket,
-                        key=self._key,
-                    )
-            return chunk
-        await self._stream.aclose()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        self._left = 0
-        await self._stream.aclose()
+def _running() -> Crc:
+    return Crc("crc32", zlib.crc32)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from trove_async.driver.base import Bytes
+from trove_async.driver.http import Stream
 from trove_async.drivers.s3.listing import Listing
 
-__all__ = ["Answer", "Operation", "Plane", "Request", "Stream"]
+__all__ = ["Answer", "Operation", "Plane", "Request"]
 
 Operation = Literal[
     "GetObject", "HeadObject", "PutObject", "UploadPart", "DeleteObject", "ListObjectsV2"
@@ -29,14 +30,6 @@ class Request:
     """Bytes of all pieces."""
     digest: str | None = None
     """Their SHA-256 in hex, when somebody has computed it."""
-
-
-class Stream(Protocol):
-    """The body of an answer. ``aclose`` gives the connection back or drops it."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def __anext__(self) -> bytes: ...
-    async def aclose(self) -> None: ...
 
 
 @dataclass(slots=True)
