@@ -20,7 +20,7 @@ from trove_async._record import (
     seen_as,
     write_format,
 )
-from trove_async._seam import Idle, Pulled, bounded, waited
+from trove_async._seam import Idle, Pulled, sending, waited
 from trove_async._supply import Supply
 from trove_async.checksum import INLINE_LIMIT, digest_of
 from trove_async.config import RetryPolicy, Timeouts
@@ -130,6 +130,8 @@ class Writes:
             )
             context.stored_size = options.size
             entries = self._pipeline.for_write(context)
+            if key[-1] == "/" and body.size == 0 and not backend.features.flat_keys:
+                entries = []  # a real folder: there is nothing that a layer could change
             if upload.raw:
                 self._pipeline.admit_raw(context)
                 self._owned.admit_raw(options.metadata)
@@ -287,6 +289,8 @@ class Writes:
         try:
             if self._timeouts.read is None:
                 info = await request
+            elif len(data) > _AT_ONCE:
+                info = await sending(request, Idle(self._timeouts.read))
             else:
                 try:  # as `bounded`, without its frame
                     waiting = request.send(None)
@@ -384,7 +388,7 @@ class Writes:
             if self._timeouts.read is None:
                 return await backend.writer.put(bucket, key, chunks, sent)
             idle = Idle(self._timeouts.read)
-            return await bounded(backend.writer.put(bucket, key, Pulled(chunks, idle), sent), idle)
+            return await sending(backend.writer.put(bucket, key, Pulled(chunks, idle), sent), idle)
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise

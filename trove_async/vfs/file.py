@@ -222,7 +222,8 @@ class File(Generic[Content]):
                 return len(text)
             if isinstance(data, str):
                 raise TypeError("a binary file takes bytes, not str")
-            whole = data if type(data) is bytes else memoryview(cast("bytes", data)).tobytes()
+            given = cast("bytes", data)
+            whole = given if type(given) is bytes else memoryview(given).tobytes()
             await sink.write(whole)
             return len(whole)
 

@@ -100,7 +100,21 @@ async def test_odd_keys_are_exact_names(driver: LocalDriver) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "a/", "a//b", ".", "..", "a/./b", "a/../b", "../x", "s" * 256, "a\0b", "\ud800"],
+    [
+        "",
+        "/",
+        "/a",
+        "a//",
+        "a//b",
+        ".",
+        "..",
+        "a/./b",
+        "a/../b",
+        "../x",
+        "s" * 256,
+        "a\0b",
+        "\ud800",
+    ],
 )
 async def test_what_no_file_system_holds_is_refused_everywhere(
     driver: LocalDriver, key: str
@@ -124,6 +138,31 @@ async def test_what_no_file_system_holds_is_refused_everywhere(
     with pytest.raises(InvalidKeyError):
         await driver.initiate_multipart("bucket", key, PutOptions())
     assert await keys(driver) == ["good"]
+
+
+async def test_a_key_with_a_slash_at_its_end_is_a_folder_that_stays(driver: LocalDriver) -> None:
+    with pytest.raises(InvalidKeyError):
+        await put(driver, "a/b/", b"x")
+    assert await keys(driver) == []
+    await put(driver, "a/b/", b"")
+    await put(driver, "a/b/c", b"x")
+    assert await keys(driver) == ["a/b/", "a/b/c"]
+    info = await driver.head("bucket", "a/b/", HeadOptions())
+    assert (info.key, info.size) == ("a/b/", 0)
+    page = await driver.list("bucket", ListOptions(delimiter="/"))
+    assert page.prefixes == ["a/"]
+    await driver.delete("bucket", "a/b/c", DeleteOptions())
+    assert await keys(driver) == ["a/b/"]
+    with pytest.raises(KeyConflictError):
+        await put(driver, "a/b", b"x")
+    with pytest.raises(BucketNotEmptyError):
+        await driver.delete_bucket("bucket")
+    await driver.delete("bucket", "a/b/", DeleteOptions())
+    await driver.delete("bucket", "a/b/", DeleteOptions())
+    assert await keys(driver) == []
+    with pytest.raises(ObjectNotFoundError):
+        await driver.head("bucket", "a/b/", HeadOptions())
+    await put(driver, "a", b"x")
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a"), ("a/b/c", "a")])

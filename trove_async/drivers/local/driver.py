@@ -28,7 +28,8 @@ from trove_async.driver import (
     RawObject,
     WatchOptions,
 )
-from trove_async.drivers.local import buckets, reader, writer
+from trove_async.driver.conditions import check_read
+from trove_async.drivers.local import buckets, folders, reader, writer
 from trove_async.drivers.local.base import LocalBase, Opened, no_versions
 from trove_async.drivers.local.config import config_of
 from trove_async.drivers.local.copying import Copy, move_file
@@ -38,9 +39,11 @@ from trove_async.drivers.local.meta import Record
 from trove_async.drivers.local.multipart import Assembly
 from trove_async.drivers.local.names import Target, bucket_path
 from trove_async.drivers.local.watch import Watch
-from trove_async.drivers.local.writer import new_etag
+from trove_async.drivers.local.writer import Removal, new_etag
 from trove_async.errors import (
     InvalidInputError,
+    InvalidKeyError,
+    InvalidMetadataError,
     InvalidPartError,
     PreconditionFailedError,
     TroveError,
@@ -103,6 +106,8 @@ class LocalDriver(LocalBase):
 
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         opened = self._now()
+        if folders.is_folder(key):
+            return await self._keep(opened, bucket, key, body, options)
         target = Target(bucket, key)
         ground = opened.ground
         if options.if_match is not None or options.if_none_match is not None:
@@ -156,12 +161,33 @@ class LocalDriver(LocalBase):
             _tell(opened, bucket, key, info)
         return info
 
+    async def _keep(
+        self, opened: Opened, bucket: str, key: str, body: Chunks, options: PutOptions
+    ) -> ObjectInfo:
+        """A folder that stays when it is empty."""
+        target = folders.target_of(bucket, key)
+        async for _ in body:
+            raise InvalidKeyError("a key of a folder holds no bytes", bucket=bucket, key=key)
+        if any(not name.startswith("trove") for name in options.metadata):
+            raise InvalidMetadataError("a folder has no metadata", bucket=bucket, key=key)
+        if options.tags or options.storage_class is not None:
+            raise UnsupportedError("a folder has no tags and no class", bucket=bucket, key=key)
+        job = partial(folders.make, opened.ground, target, options.if_match, options.if_none_match)
+        info = await opened.run(job, "put", target)
+        if opened.watches:
+            _tell(opened, bucket, key, info)
+        return info
+
     # -- get, head -----------------------------------------------------------------------
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> RawObject:
         opened = self._now()
         if options.version_id is not None:
             no_versions(options.version_id)
+        if folders.is_folder(key):
+            info = await self.head(bucket, key, HeadOptions())
+            check_read(options, info)
+            return RawObject(info, OneChunk(b""), 0, 0)
         target = Target(bucket, key)
         ground = opened.ground
         found: reader.Opened | None = None
@@ -196,6 +222,9 @@ class LocalDriver(LocalBase):
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         opened = self._now()
         no_versions(options.version_id)
+        if folders.is_folder(key):
+            target = folders.target_of(bucket, key)
+            return await opened.run(partial(folders.look, opened.ground, target), "head", target)
         target = Target(bucket, key)
         ground = opened.ground
         try:
@@ -220,8 +249,8 @@ class LocalDriver(LocalBase):
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         opened = self._now()
         no_versions(options.version_id)
-        target = Target(bucket, key)
-        job = partial(writer.remove, opened.ground, target, options.if_match)
+        remove, target = _removal(bucket, key)
+        job = partial(remove, opened.ground, target, options.if_match)
         gone = await opened.run(job, "delete", target)
         if gone is not None:
             _tell(opened, bucket, key, None)
@@ -466,6 +495,12 @@ def _put_now(
     return True
 
 
+def _removal(bucket: str, key: str) -> tuple[Removal, Target]:
+    if folders.is_folder(key):
+        return folders.drop, folders.target_of(bucket, key)
+    return writer.remove, Target(bucket, key)
+
+
 def _metadata(options: PutOptions) -> dict[str, str]:
     metadata = dict(options.metadata)
     if options.late is not None:
@@ -486,18 +521,19 @@ def _delete_some(
     opened: Opened, bucket: str, keys: Sequence[str]
 ) -> builtins.list[tuple[DeleteResult, bool]]:
     results: builtins.list[tuple[DeleteResult, bool]] = []
-    folders: set[bytes] = set()
+    changed: set[bytes] = set()
     for key in keys:
         try:
-            folder = writer.remove(opened.ground, Target(bucket, key), sync=False)
+            remove, target = _removal(bucket, key)
+            folder = remove(opened.ground, target, sync=False)
         except (OSError, TroveError) as exc:
             error = located(exc, "delete_many", bucket)
             error.at(key=key)
             results.append((DeleteResult(key, error), False))
             continue
         if folder is not None:
-            folders.add(folder)
+            changed.add(folder)
         results.append((DeleteResult(key), folder is not None))
-    for folder in folders:
+    for folder in changed:
         opened.ground.sync_folder(folder)
     return results

@@ -199,6 +199,8 @@ class Ground:
                 pass  # gone already: go on above it
             else:
                 try:
+                    if self.fs.stat(leaf, at).st_mode & stat.S_ISVTX:
+                        return folder  # it is an object of its own
                     self.fs.rmdir(leaf, at)
                     self._synced.pop(folder, None)
                 except FileNotFoundError:
@@ -217,6 +219,8 @@ class Ground:
         except FileNotFoundError:
             return True
         try:
+            if self.fs.fstat(fd).st_mode & stat.S_ISVTX:
+                return False  # it is an object of its own
             for entry in list(self.fs.scandir(fd)):
                 if not entry.is_dir(follow_symlinks=False):
                     return False

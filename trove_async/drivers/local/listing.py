@@ -22,6 +22,7 @@ from typing import Final
 
 from trove_async.driver import ListOptions
 from trove_async.driver.listing import after_prefix, read_cursor, write_cursor
+from trove_async.drivers.local import folders
 from trove_async.drivers.local.ground import Ground
 from trove_async.drivers.local.meta import Record, foreign
 from trove_async.drivers.local.names import MAX_KEY, Target, bucket_path
@@ -40,10 +41,14 @@ class _Names:
     """The entries of one directory. They are sorted when they are wanted a second time: the
     first page of a directory that is read once needs only the least of them."""
 
-    __slots__ = ("_is_sorted", "_names", "cost", "identity")
+    __slots__ = ("_is_sorted", "_names", "cost", "identity", "is_kept")
 
-    def __init__(self, identity: tuple[int, ...], names: list[str]) -> None:
+    def __init__(
+        self, identity: tuple[int, ...], names: list[str], *, is_kept: bool = False
+    ) -> None:
         self.identity = identity
+        self.is_kept = is_kept
+        """The folder is an object as well, with a slash at the end of its key."""
         self._names = names
         self._is_sorted = len(names) <= _SLICE
         if self._is_sorted:
@@ -159,6 +164,11 @@ class Lister:
     def info(self, bucket: str, key: str) -> ObjectInfo | None:
         """None when the file has vanished since its name was read."""
         ground = self._ground
+        if folders.is_folder(key):
+            try:
+                return folders.look(ground, folders.target_of(bucket, key))
+            except (ObjectNotFoundError, InvalidKeyError):
+                return None
         try:
             target = Target(bucket, key)
             fd, _, record = ground.load(target)
@@ -192,14 +202,16 @@ class Lister:
         if fd is None:
             return _Names((), []), True
         try:
-            identity = _identity(fs.fstat(fd))
+            status = fs.fstat(fd)
+            identity = _identity(status)
             with self._guard:
                 kept = self._cache.get(path)
                 if kept is not None and kept.identity == identity:
                     self._cache.move_to_end(path)
                     return kept, False
             began = time.time_ns()
-            names = _Names(identity, _scan(ground, fd))
+            is_kept = bool(status.st_mode & stat.S_ISVTX)
+            names = _Names(identity, _scan(ground, fd), is_kept=is_kept)
             if identity == _identity(fs.fstat(fd)) and began - identity[2] > _SETTLED:
                 self._keep(path, names)
             return names, True
@@ -221,16 +233,17 @@ class Lister:
                 self._cost -= dropped.cost
 
     def holds_object(self, path: bytes) -> bool:
-        """Whether any file is below a folder; reads no further than to the first, and
+        """Whether a folder is kept or any file is below it; reads no further than to the first, and
         remembers that a folder which did not change holds one."""
         ground = self._ground
         fd = _open(ground, path)
         if fd is None:
             return False
-        folders: list[str] = []
+        below: list[str] = []
         try:
-            identity = _identity(ground.fs.fstat(fd))
-            if self._full.get(path) == identity:
+            status = ground.fs.fstat(fd)
+            identity = _identity(status)
+            if status.st_mode & stat.S_ISVTX or self._full.get(path) == identity:
                 return True
             began = time.time_ns()
             for entry in ground.fs.scandir(fd):
@@ -242,10 +255,10 @@ class Lister:
                         self._remember(path, identity)
                     return True
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(name)
+                    below.append(name)
         finally:
             ground.fs.close(fd)
-        return any(self.holds_object(path + b"/" + name.encode()) for name in folders)
+        return any(self.holds_object(path + b"/" + name.encode()) for name in below)
 
     def _remember(self, path: bytes, identity: tuple[int, ...]) -> None:
         if len(self._full) >= _REMEMBERED:
@@ -295,6 +308,8 @@ class _Walk:
         rest = low[len(folder) :] if low.startswith(folder) else ""
         while True:
             found, fresh = self._lister.names(self._path(folder))
+            if found.is_kept and low <= folder and folder.startswith(prefix):
+                yield folder, False
             names, index, goes_on = found.from_(rest, self._most, fresh=fresh)
             for name in names[index:] if index else names:
                 path = folder + name

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from trove_async.driver.base import Bytes
 from trove_async.driver.conditions import check_write
@@ -26,6 +26,7 @@ from trove_async.errors import (
 )
 
 __all__ = [
+    "Removal",
     "Staged",
     "check_now",
     "new_etag",
@@ -378,6 +379,12 @@ def retire(
             return
         ground.sync_folder(target.folder, folder)
     _forget(ground, name)
+
+
+class Removal(Protocol):
+    def __call__(
+        self, ground: Ground, target: Target, if_match: str | None = None, *, sync: bool = True
+    ) -> bytes | None: ...
 
 
 def remove(
