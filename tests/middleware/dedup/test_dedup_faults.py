@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import trove_async as trove
 from tests.middleware.dedup.worlds import BUCKET, World, world
+from trove_async import Chunks, ObjectInfo, PutOptions
+from trove_async._chunks import OneChunk, collect
+from trove_async.drivers.local import LocalConfig, LocalDriver
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.errors import PermissionDeniedError, TroveError, UnavailableError
 from trove_async.testing.faults import Fault
@@ -103,20 +107,26 @@ class _Hasty(MemoryDriver):
 @pytest.mark.parametrize(
     ("kind", "error", "after"),
     [
-        pytest.param(MemoryDriver, UnavailableError, False, id="decided, refused"),
         pytest.param(MemoryDriver, UnavailableError, True, id="decided, answer lost"),
+        pytest.param(None, UnavailableError, False, id="local, refused"),
+        pytest.param(None, UnavailableError, True, id="local, answer lost"),
         pytest.param(_Hasty, UnavailableError, False, id="hasty, refused"),
         pytest.param(_Hasty, UnavailableError, True, id="hasty, answer lost"),
         pytest.param(_Hasty, PermissionDeniedError, False, id="hasty, forbidden"),
     ],
 )
 async def test_every_call_of_the_driver_may_fail(
-    verb: str, kind: type[MemoryDriver], error: type[TroveError], after: bool
+    verb: str,
+    kind: type[MemoryDriver] | None,
+    error: type[TroveError],
+    after: bool,
+    tmp_path: Path,
 ) -> None:
     work, allowed = VERBS[verb]
     skip = 0
     while True:
-        driver = faulty(kind(history=0))
+        local = LocalConfig(tmp_path / str(skip), durability="none")
+        driver = faulty(LocalDriver(local) if kind is None else kind(history=0))
         async with world(driver) as w:
             await _filled(w)
             driver.add(Fault(None, error, after=after, skip=skip))
@@ -184,4 +194,38 @@ async def test_a_retry_after_a_lost_answer_leaves_nothing_over() -> None:
     async with world(driver, retry=trove.RetryPolicy(base=0.001)) as w:
         driver.add(Fault("put", UnavailableError, after=True, key="n"))
         await w.store.put(BUCKET, "n", NEW, if_none_match="*")
+        assert await w.check({"n": [NEW]}) == 0
+
+
+class _Late(_Hasty):
+    """Carries a put out some time after it has said that it failed."""
+
+    def __init__(self) -> None:
+        super().__init__(history=0)
+        self.held: tuple[str, str, bytes, PutOptions] | None = None
+        self.is_late = False
+
+    async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
+        if not self.is_late or bucket != BUCKET:
+            return await super().put(bucket, key, body, options)
+        data = await collect(body)
+        if options.late is not None:
+            options = replace(options, metadata={**options.metadata, **options.late()}, late=None)
+        self.held = bucket, key, data, options
+        raise UnavailableError("no answer")
+
+    async def arrive(self) -> None:
+        assert self.held is not None
+        bucket, key, data, options = self.held
+        await super().put(bucket, key, OneChunk(data), options)
+
+
+async def test_a_put_that_comes_true_after_it_failed_has_its_content() -> None:
+    driver = _Late()
+    async with world(driver) as w:
+        driver.is_late = True
+        with pytest.raises(UnavailableError):
+            await w.store.put(BUCKET, "n", NEW)
+        await w.cas.gc(grace=0, settle=0)
+        await driver.arrive()
         assert await w.check({"n": [NEW]}) == 0
