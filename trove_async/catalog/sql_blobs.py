@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, insert, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    collate,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from trove_async.catalog.blobs import (
@@ -107,6 +120,33 @@ class SQLBlobs(SQLCollecting):
         else:
             await self._ordered(Order("release", digest, owner))
 
+    async def retain(self, digest: str, owner: str) -> bool:
+        return bool(await self._ordered(Order("retain", digest, owner)))
+
+    async def owners(
+        self, prefix: str, after: tuple[str, str] | None, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        owner = self._owner()
+        query = (
+            select(refs.c.owner, refs.c.digest)
+            .where(refs.c.space == self._space, func.substr(owner, 1, len(prefix)) == prefix)
+            .order_by(owner, refs.c.digest)
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(
+                or_(owner > after[0], and_(owner == after[0], refs.c.digest > after[1]))
+            )
+
+        async def work(connection: AsyncConnection) -> Sequence[tuple[str, str]]:
+            return [(row[0], row[1]) for row in await connection.execute(query)]
+
+        return await self._database.read(work)
+
+    def _owner(self) -> ColumnElement[str]:
+        """Compared by code points: by the rules of a language punctuation would not count."""
+        return refs.c.owner if self._database.is_sqlite else collate(refs.c.owner, "C")
+
     async def _ordered(self, order: Order) -> Claim | bool | None:
         if self._orders is None:
             self._orders = Grouped(self._carry_out)
@@ -175,10 +215,11 @@ class SQLBlobs(SQLCollecting):
         blob = rows.get(digest)
         if blob is None or blob.state == GONE:
             raise BlobNotFoundError(f"no blob {digest}")
+        column = self._owner()
         query = (
             select(refs.c.owner)
             .where(refs.c.space == self._space, refs.c.digest == digest)
-            .where(refs.c.owner >= "anon:", refs.c.owner < "anon;")
+            .where(column >= "anon:", column < "anon;")
             .limit(1)
         )
         owner = (await connection.execute(query)).scalar()
