@@ -27,7 +27,7 @@ from trove_async._multipart import (
 )
 from trove_async._proof import Proven
 from trove_async._record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
-from trove_async._seam import Idle, Pulled, bounded
+from trove_async._seam import Idle, Pulled, sending
 from trove_async._supply import Supply
 from trove_async._threads import settle
 from trove_async.checksum import parse_digest
@@ -272,7 +272,7 @@ class Passage:
                     )
                 idle = Idle(limit)
                 pulled = Pulled(chunks, idle)
-                return await bounded(
+                return await sending(
                     self._multipart.upload_part(
                         plan.bucket, plan.key, upload_id, number, pulled, size
                     ),

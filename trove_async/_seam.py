@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks
+from trove_async.driver.progress import TOLD
 from trove_async.errors import OperationTimeoutError, TroveError
 from trove_async.middleware.base import Call, Interceptor
 from trove_async.model import ObjectRef
 
-__all__ = ["Idle", "Pulled", "Seam", "bounded", "waited"]
+__all__ = ["Idle", "Pulled", "Seam", "bounded", "sending", "waited"]
 
 R = TypeVar("R")
 Work = Callable[[str, str, Any], Coroutine[Any, Any, R]]
@@ -40,6 +41,11 @@ class Idle:
         self._paused = False
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+    def moved(self) -> None:
+        """What the driver tells; the caller's body may still be waited for elsewhere."""
+        if not self._paused:
+            self.progress()
 
     def arm(self) -> asyncio.Timeout:
         self._scope = asyncio.timeout(None if self._paused else self.seconds)
@@ -104,6 +110,17 @@ async def bounded(coro: Coroutine[Any, Any, R], idle: Idle) -> R:
         result: R = stop.value
         return result
     return await waited(coro, waiting, idle)
+
+
+async def sending(coro: Coroutine[Any, Any, R], idle: Idle) -> R:
+    """As `bounded`, of a driver's call that sends a body; what it tells by `moved` is progress
+    too."""
+    before = TOLD.get()
+    TOLD.set(idle.moved)
+    try:
+        return await bounded(coro, idle)
+    finally:
+        TOLD.set(before)
 
 
 async def waited(coro: Coroutine[Any, Any, R], waiting: Any, idle: Idle) -> R:

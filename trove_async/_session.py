@@ -14,7 +14,7 @@ from trove_async._held import LEASE, Held
 from trove_async._multipart import Diverged, finish, give_up, retried
 from trove_async._passage import Passage, begun, early
 from trove_async._record import DIGEST, LENGTH
-from trove_async._seam import Idle, Pulled, bounded
+from trove_async._seam import Idle, Pulled, sending
 from trove_async._threads import settle
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.driver.options import ListOptions, PutOptions
@@ -193,7 +193,7 @@ class UploadSession(Held):
             else:
                 idle = Idle(limit)
                 pulled = Pulled(counted, idle)
-                sent = await bounded(
+                sent = await sending(
                     multipart.upload_part(
                         plan.bucket, plan.key, message.upload_id, number, pulled, size
                     ),

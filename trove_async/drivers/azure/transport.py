@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from azure.core.rest import AsyncHttpResponse
 
 from trove_async.driver import Bytes
+from trove_async.driver.progress import moved
 from trove_async.drivers.azure.faults import broken
 from trove_async.drivers.azure.wire import Request
 from trove_async.errors import BackendError
@@ -56,6 +57,7 @@ class Payload(payload.Payload):
                 await writer.write(view[start : start + _SLICE])
                 if scope is not None and not scope.expired():
                     scope.reschedule(now() + self._idle)
+                moved()
         if scope is not None and not scope.expired():
             scope.reschedule(None)
 

@@ -16,6 +16,7 @@ from yarl import URL
 
 from trove_async.driver.base import Bytes
 from trove_async.driver.limiter import Limiter
+from trove_async.driver.progress import moved
 from trove_async.drivers.gcs.config import GCSConfig
 from trove_async.drivers.gcs.credentials import Tokens
 from trove_async.drivers.gcs.faults import error_of, refusal_of, secretless
@@ -90,6 +91,7 @@ class Payload(payload.Payload):
                 await writer.write(view[start : start + _SLICE])
                 if not scope.expired():
                     scope.reschedule(now() + self._idle)
+                moved()
         if not scope.expired():
             scope.reschedule(None)
 

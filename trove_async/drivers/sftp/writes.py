@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final
 
 from trove_async.driver import Bytes
+from trove_async.driver.progress import moved
 from trove_async.drivers.sftp.channel import Answer
 from trove_async.drivers.sftp.ground import Ground
 from trove_async.drivers.sftp.link import Link
@@ -73,6 +74,7 @@ class Writes:
         asked, size = self._asked.popleft()
         answer = await asked
         self._unacknowledged -= size
+        moved()
         if answer is not None:
             await self._ground.check(self._link, [answer])
 
