@@ -122,6 +122,20 @@ class Held:
             return done[-1].source if not self._is_plain() else sum(p.size for p in done)
         return sum(part.size for part in done) if self._is_plain() else 0
 
+    @property
+    def acknowledged(self) -> int:
+        """Bytes of the source behind what is acknowledged, also where `offset` is 0 because a
+        layer must see the source from its start. Through layers it is how far the source had
+        been read when the last of those parts was cut: a little more than the part holds."""
+        if self._info is not None:
+            return self._info.size
+        if self._staging is not None and self._staging.parts:
+            return sum(size for size, _ in self._staging.parts.values())
+        if self._is_plain():
+            return self.offset
+        done = self._contiguous()
+        return done[-1].source if done else 0
+
     def _contiguous(self) -> list[PartRecord]:
         """The acknowledged parts from the first on, as `write` cuts them."""
         backend, message = self._backend(), self._record.message
