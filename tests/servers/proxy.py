@@ -53,6 +53,7 @@ class Fault:
     code: int = 503
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    step: int = 1
     hits: int = 0
     struck: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -107,9 +108,10 @@ def slow(
     at: int | float = 0,
     when: str = "",
     times: int | None = 1,
+    step: int = 1,
 ) -> Fault:
-    """From there on a byte at a time, ``seconds`` apart."""
-    return Fault("slow", direction, at, when, times, seconds)
+    """From there on ``step`` bytes at a time, ``seconds`` apart."""
+    return Fault("slow", direction, at, when, times, seconds, step=step)
 
 
 def status(
@@ -173,9 +175,9 @@ class _Message:
         elif fault.kind == "slow":
             if start <= self._at:
                 fault.strike()
-            for number in range(len(after)):
+            for start in range(0, len(after), fault.step):
                 await asyncio.sleep(fault.seconds)
-                await _send(sink, after[number : number + 1])
+                await _send(sink, after[start : start + fault.step])
         else:
             fault.strike()
             if fault.kind == "hang":
@@ -193,7 +195,11 @@ class Proxy:
     """``requests``: the first line of every request that came. ``connections``: made so far;
     ``open``: now. ``uploaded``: bytes that came from clients, heads and handshakes included."""
 
-    def __init__(self, host: str, port: int, *, http: bool = True) -> None:
+    def __init__(
+        self, host: str, port: int, *, http: bool = True, window: int | None = None
+    ) -> None:
+        """``window``: bytes from clients that wait here, so that they feel a slow link."""
+        self._window = window
         self._target = (host, port)
         self._http = http
         self._server: asyncio.Server | None = None
@@ -221,7 +227,11 @@ class Proxy:
         self.faults.clear()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, limit=_MOST_HEAD)
+        sock = socket.socket()
+        if self._window is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._window)
+        sock.bind(("127.0.0.1", 0))
+        self._server = await asyncio.start_server(self._accepted, sock=sock, limit=_MOST_HEAD)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
