@@ -4,7 +4,10 @@ clock that the test turns."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -19,32 +22,68 @@ from trove_async.catalog import Catalog, MemoryCatalog, open_catalog
 __all__ = ["_nothing_left", "no_task_left"]
 
 
+_database: list[str] = []
+"""One for all tests here: making one takes longer than most of them."""
+
+
+async def emptied(server: object) -> str:
+    """The URL of a PostgreSQL database whose tables hold nothing."""
+    if not _database:
+        _database.append(await new_database(server))
+        return _database[0]
+    asyncpg: Any = import_module("asyncpg")  # which has no types
+    connection = await asyncpg.connect(_database[0])
+    try:
+        tables = ("blob", "ref", "pin", "upload", "orphan")
+        names = ", ".join(f"trove_cas_{name}" for name in tables)
+        await connection.execute(f"TRUNCATE {names}")
+    finally:
+        await connection.close()
+    return _database[0]
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+SETTINGS = [
+    ("memory", "memory"),
+    ("local", "sqlite"),
+    ("memory", "postgres"),
+    pytest.param(("local", "postgres"), marks=pytest.mark.slow),
+    pytest.param(("memory", "sqlite"), marks=pytest.mark.slow),
+    pytest.param(("local", "memory"), marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=SETTINGS, ids="-".join)
+def setting(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Where the blobs are, and where the index is."""
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
 async def catalog(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+    request: pytest.FixtureRequest, setting: tuple[str, str], tmp_path: Path, clock: Clock
 ) -> AsyncIterator[Catalog]:
-    """Open, and left open by the stores that use it."""
     made: Catalog
-    if request.param == "memory":
+    if setting[1] == "memory":
         made = MemoryCatalog(clock=clock)
-    elif request.param == "sqlite":
+    elif setting[1] == "sqlite":
         made = open_catalog(f"sqlite:///{tmp_path}/c.sqlite", clock=clock)
     else:
-        made = open_catalog(await new_database(request.getfixturevalue("postgres")), clock=clock)
+        made = open_catalog(await emptied(request.getfixturevalue("postgres")), clock=clock)
     await made.open()
     yield made
     await made.close()
 
 
-@pytest.fixture(params=["memory", "local"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return f"mem://cas-{tmp_path.name}-{id(request)}"
+@pytest.fixture
+def target(setting: tuple[str, str], tmp_path: Path) -> str:
+    if setting[0] == "memory":
+        return f"mem://cas-{uuid4().hex}"
     return f"file://{tmp_path}/root?durability=none"
 
 
