@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from os import stat_result
-from typing import Any, Final
+from typing import Final
 
 from trove_async._names import content_type_of
+from trove_async.driver.records import unseal
 from trove_async.errors import CorruptMetadataError
 from trove_async.model import ObjectInfo
 
@@ -23,7 +24,6 @@ __all__ = ["XATTR", "Record", "foreign", "moment"]
 XATTR: Final = "user.trove"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _text: Callable[[str], str] = json.encoder.encode_basestring
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in the stubs
 
 
 def moment(nanoseconds: int) -> datetime:
@@ -85,7 +85,7 @@ class Record:
     @classmethod
     def decode(cls, data: bytes) -> Record:
         """CorruptMetadataError unless it is, to the bit, what `encode` wrote."""
-        fields = parse(data)
+        fields = unseal(data)
         try:
             return cls(
                 int(fields["s"]),
@@ -116,22 +116,6 @@ class Record:
             None,
             self.storage_class,
         )
-
-
-def parse(data: bytes) -> dict[str, Any]:
-    """The fields of a record; CorruptMetadataError when one bit of it is wrong."""
-    if data[8:9] != b" " or data[:8] != b"%08x" % zlib.crc32(memoryview(data)[9:]):
-        raise CorruptMetadataError("the record of the object is damaged")
-    try:
-        text = data[9:].decode()
-        fields, end = _scan(text, 0)  # what json.loads does, without looking for encodings
-        if end != len(text):
-            raise ValueError("more than one value")
-    except (ValueError, RecursionError, StopIteration) as exc:  # a valid sum over nonsense
-        raise CorruptMetadataError("the record of the object is not JSON") from exc
-    if not isinstance(fields, dict):
-        raise CorruptMetadataError("the record of the object is not a map")
-    return fields
 
 
 def foreign(key: str, status: stat_result) -> Record:

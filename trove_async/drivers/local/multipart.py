@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from trove_async.driver import PutOptions
+from trove_async.driver.records import unseal
 from trove_async.drivers.local.copying import PIECE, append_file
 from trove_async.drivers.local.ground import Ground
 from trove_async.drivers.local.locks import UPLOADS
-from trove_async.drivers.local.meta import Record, moment, parse
+from trove_async.drivers.local.meta import Record, moment
 from trove_async.drivers.local.names import STRIPES, Target, bucket_path
 from trove_async.drivers.local.room import DIRECTORY, clear
 from trove_async.drivers.local.writer import Staged, check_now, new_etag, publish
@@ -116,7 +117,7 @@ class Uploads:
 
     def _meta(self, upload_id: str) -> dict[str, Any] | None:
         raw = self._ground.read_state(_HOME + b"/" + upload_id.encode() + b"/" + _META)
-        return None if raw is None else parse(raw)
+        return None if raw is None else unseal(raw)
 
     def _stripe(self, upload_id: str) -> int:
         return UPLOADS + zlib.crc32(upload_id.encode()) % STRIPES

@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from trove_async.driver.records import unseal
 from trove_async.drivers.local.ground import Ground
-from trove_async.drivers.local.meta import parse
 from trove_async.drivers.local.names import Target
 from trove_async.drivers.local.room import DIRECTORY
 from trove_async.errors import TroveError
@@ -46,7 +46,7 @@ def _judge(ground: Ground, name: bytes) -> None:
     raw = ground.read_state(name)
     if raw is None:
         return
-    fields = parse(raw)
+    fields = unseal(raw)
     target = Target(str(fields["b"]), str(fields["o"]))
     if target.sidecar(int(fields["s"]), int(fields["t"])) != name:
         return
