@@ -12,6 +12,7 @@ from trove_async._opening import Opening
 from trove_async.errors import (
     DirectoryNotEmptyError,
     InvalidInputError,
+    IsDirectoryError,
     ObjectChangedError,
     ObjectNotFoundError,
     PathExistsError,
@@ -281,7 +282,12 @@ class FileSystem:
         if kind != "w" and (found := await self._entries.object(key)) is not None and kind == "x":
             raise PathExistsError("the file exists", bucket=self.bucket, key=key)
         if found is None:
-            await self._entries.check_place(key, by_hand=True)
+            try:
+                await self._entries.check_place(key, by_hand=True)
+            except IsDirectoryError as exc:
+                if kind == "x":
+                    raise PathExistsError("it is there", bucket=self.bucket, key=key) from exc
+                raise
         must_match = found.etag if found is not None and "match" in conditional else None
         is_new = kind == "x" or (kind == "a" and found is None and "create" in conditional)
         if found is not None:
