@@ -7,8 +7,6 @@ import os
 import urllib.request
 from typing import Final, Protocol
 
-import aiohttp
-
 from trove_async.driver import Features, VersioningDriver
 from trove_async.driver.capabilities import (
     LifecycleDriver,
@@ -19,8 +17,10 @@ from trove_async.driver.finishing import finished
 from trove_async.drivers.s3.addressing import Address
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.direct import Direct
+from trove_async.drivers.s3.http1 import Http1
 from trove_async.drivers.s3.sdk import Connection, Control, SdkPlane, connect, is_by_path
 from trove_async.drivers.s3.server import AWS, Server, recognised
+from trove_async.drivers.s3.transport import Http, Proxied
 from trove_async.drivers.s3.wire import Plane
 from trove_async.errors import (
     DriverClosedError,
@@ -32,7 +32,6 @@ from trove_async.errors import (
 
 __all__ = ["Opened", "S3Base", "quoted"]
 
-_BUFFER: Final = 512 * 1024  # bytes of a body that are read ahead of its consumer
 _NATIVE: Final = frozenset({"copy", "delete_many"})
 
 
@@ -165,13 +164,13 @@ class S3Base:
 
     async def _connect(self) -> Opened:
         connection, control = await connect(self.config)
-        session: aiohttp.ClientSession | None = None
+        http: Http | None = None
         try:
             address = self._address(connection, connection.region)
             if self.config.direct:
-                session = self._session()
+                http = self._http()
                 plane: Plane = Direct(
-                    session,
+                    http,
                     self.config,
                     lambda region: self._address(connection, region),
                     connection.region,
@@ -182,8 +181,8 @@ class S3Base:
                 plane = SdkPlane(control)
             server = await self._server(connection, control)
         except BaseException:
-            if session is not None:
-                await session.close()
+            if http is not None:
+                await http.close()
             await connection.close()
             raise
         return Opened(connection, control, plane, address, server)
@@ -240,22 +239,12 @@ class S3Base:
                 endpoint = endpoint.replace(connection.region, region)
         return Address(endpoint, path_style=is_by_path(self.config))
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _http(self) -> Http:
+        proxies = urllib.request.getproxies()
+        if proxies.keys() & {"http", "https", "all"}:
+            return Proxied(self.config)
         config = self.config
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=config.connections, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=config.connect_timeout, sock_read=config.read_timeout
-            ),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            auto_decompress=False,  # stored bytes are stored bytes
-            read_bufsize=_BUFFER,
-            trust_env=bool(urllib.request.getproxies()),
-        )
-        # A condition that our own first request met must not be asked again in silence.
-        session._retry_connection = False
-        return session
+        return Http1(config.connections, config.connect_timeout, config.read_timeout)
 
     async def close(self) -> None:
         """Ends watches and drops connections. What is under way says DriverClosedError."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 import aiohttp
-from yarl import URL
 
-from trove_async.driver.base import Bytes
 from trove_async.driver.limiter import Limiter
 from trove_async.drivers.s3.addressing import Address
 from trove_async.drivers.s3.config import S3Config
@@ -19,7 +16,7 @@ from trove_async.drivers.s3.credentials import Keyring, Keys
 from trove_async.drivers.s3.faults import STALE_CREDENTIALS, Refusal, error_of
 from trove_async.drivers.s3.listing import Listing, fields_of, read_listing
 from trove_async.drivers.s3.signing import EMPTY, UNSIGNED, Signer, canonical_query
-from trove_async.drivers.s3.transport import Download, Payload, bounded_read, translated
+from trove_async.drivers.s3.transport import Download, Http, Response, bounded_read, translated
 from trove_async.drivers.s3.wire import Answer, Request
 from trove_async.errors import ThrottledError
 
@@ -34,7 +31,6 @@ _METHODS: Final = {
     "ListObjectsV2": "GET",
 }
 _CONDITIONS: Final = ("if-match", "if-none-match")
-_SMALL: Final = 128 * 1024
 _MOST_ERROR: Final = 64 * 1024
 _MOST_LISTING: Final = 64 * 1024 * 1024
 _SKEW_MATTERS: Final = 60.0
@@ -43,14 +39,14 @@ _SKEW_MATTERS: Final = 60.0
 class Direct:
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        http: Http,
         config: S3Config,
         address_of: Callable[[str], Address],
         region: str,
         ring: Keyring,
         limiter: Limiter,
     ) -> None:
-        self._session = session
+        self._http = http
         self._config = config
         self._address_of = address_of
         self._addresses = {region: address_of(region)}
@@ -63,7 +59,7 @@ class Direct:
         """Whether the body's SHA-256 is signed: where no TLS protects it."""
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._http.close()
 
     async def send(self, request: Request) -> Answer:
         """A success; TroveError for everything else. What can be put right at once (expired
@@ -135,32 +131,21 @@ class Direct:
         operation = request.operation
         method = _METHODS[operation]
         place = self._addresses[region].of(request.bucket, request.key)
-        query = canonical_query(request.query)
+        query = canonical_query(request.query) if request.query else ""
         headers = request.headers
-        data: bytes | Payload | None = None
+        pieces, size = request.pieces, request.size
         payload = EMPTY
         if method == "PUT":
-            data, payload = self._body(request)
-            headers["content-length"] = str(request.size)
+            payload = request.digest or (self._digest(request) if self.wants_digest else UNSIGNED)
+            headers["content-length"] = str(size)
         if keys is not None:
             self._signers[region].sign(
                 method, place.path, query, place.host, headers, payload, *keys
             )
-        url = URL(f"{place.origin}{place.path}{'?' + query if query else ''}", encoded=True)
-        long = None if data is None or type(data) is bytes else cast("Payload", data)
-        if long is not None:
-            async with asyncio.timeout(self._config.read_timeout) as scope:
-                long.watch(scope, self._config.read_timeout)
-                try:
-                    response = await self._session.request(
-                        method, url, headers=headers, data=data, allow_redirects=False
-                    )
-                finally:
-                    long.watch(None, 0)
-        else:
-            response = await self._session.request(
-                method, url, headers=headers, data=data, allow_redirects=False
-            )
+        target = f"{place.path}?{query}" if query else place.path
+        response = await self._http.request(
+            method, place.origin, target, place.host, headers, pieces, size
+        )
         is_kept = False  # by the stream, which then gives it back
         try:
             status = response.status
@@ -175,24 +160,14 @@ class Direct:
         finally:
             if not is_kept:
                 response.release()
-            if long is not None:
-                long.end()
 
-    def _body(self, request: Request) -> tuple[bytes | Payload, str]:
-        pieces: Sequence[Bytes] = request.pieces
-        if request.size <= _SMALL:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            data = data if type(data) is bytes else bytes(data)
-            return data, sha256(data).hexdigest() if self.wants_digest else UNSIGNED
-        digest = request.digest
-        if digest is None and self.wants_digest:
-            hasher = sha256()
-            for piece in pieces:
-                hasher.update(piece)
-            digest = hasher.hexdigest()
-        return Payload(pieces, request.size), digest or UNSIGNED
+    def _digest(self, request: Request) -> str:
+        hasher = sha256()
+        for piece in request.pieces:
+            hasher.update(piece)
+        return hasher.hexdigest()
 
-    async def _raise(self, response: aiohttp.ClientResponse) -> NoReturn:
+    async def _raise(self, response: Response) -> NoReturn:
         body = b""
         if response.method != "HEAD" and response.status != 304:
             body = await bounded_read(response, _MOST_ERROR)

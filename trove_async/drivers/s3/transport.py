@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from aiohttp import payload
 from aiohttp.abc import AbstractStreamWriter
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+from yarl import URL
 
 from trove_async.driver.base import Bytes
+from trove_async.driver.progress import moved
+from trove_async.drivers.s3.config import S3Config
 from trove_async.drivers.s3.faults import secretless
 from trove_async.drivers.s3.wire import Request
 from trove_async.errors import (
@@ -24,9 +28,124 @@ from trove_async.errors import (
     UnavailableError,
 )
 
-__all__ = ["Download", "Payload", "bounded_read", "let_go", "translated"]
+__all__ = ["Download", "Http", "Proxied", "Response", "bounded_read", "let_go", "translated"]
 
 _SLICE: Final = 256 * 1024
+_BUFFER: Final = 512 * 1024  # bytes of a body that are read ahead of its consumer
+
+
+class Content(Protocol):
+    async def readany(self) -> bytes:
+        """Some bytes of the body; none at its end."""
+        ...
+
+    def at_eof(self) -> bool: ...
+
+
+class Response(Protocol):
+    """An answer of which the headers are there."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def content(self) -> Content: ...
+    def release(self) -> object:
+        """Its connection can be used again, if the body was read to its end."""
+        ...
+
+    def close(self) -> object: ...
+
+
+class Http(Protocol):
+    """How a request gets to its server."""
+
+    async def request(
+        self,
+        method: str,
+        origin: str,
+        target: str,
+        host: str,
+        headers: Mapping[str, str],
+        pieces: Sequence[Bytes] = (),
+        size: int = 0,
+    ) -> Response: ...
+    async def close(self) -> None: ...
+
+
+class Proxied:
+    """aiohttp, where the environment names a proxy."""
+
+    def __init__(self, config: S3Config) -> None:
+        self._idle = config.read_timeout
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=config.connections, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=config.connect_timeout, sock_read=config.read_timeout
+            ),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            auto_decompress=False,  # stored bytes are stored bytes
+            read_bufsize=_BUFFER,
+            trust_env=True,
+        )
+        # A condition that our own first request met must not be asked again in silence.
+        self._session._retry_connection = False
+
+    async def request(
+        self,
+        method: str,
+        origin: str,
+        target: str,
+        host: str,
+        headers: Mapping[str, str],
+        pieces: Sequence[Bytes] = (),
+        size: int = 0,
+    ) -> Response:
+        url = URL(origin + target, encoded=True)
+        data = Payload(pieces, size) if size else None
+        async with asyncio.timeout(self._idle) as scope:
+            if data is not None:
+                data.watch(scope, self._idle)
+            else:
+                scope.reschedule(None)
+            try:
+                response = await self._session.request(
+                    method, url, headers=headers, data=data, allow_redirects=False
+                )
+            finally:
+                if data is not None:
+                    data.watch(None, 0)
+        return response if data is None or data.is_sent else Refused(response, data)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class Refused:
+    """An answer that came before all of the body was sent: no more of it is."""
+
+    def __init__(self, response: aiohttp.ClientResponse, data: Payload) -> None:
+        self._response = response
+        self._data = data
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.method = response.method
+        self.host = response.host
+        self.content = response.content
+
+    def release(self) -> None:
+        self._response.release()
+        self._data.end()
+
+    def close(self) -> None:
+        self._response.close()
+        self._data.end()
 
 
 class Payload(payload.Payload):
@@ -40,7 +159,7 @@ class Payload(payload.Payload):
         self._scope: asyncio.Timeout | None = None
         self._idle = 0.0
         self._transport: asyncio.Transport | None = None
-        self._is_sent = False
+        self.is_sent = False
 
     def watch(self, scope: asyncio.Timeout | None, idle: float) -> None:
         """From now on progress is told to ``scope``; None: nobody listens any more."""
@@ -48,7 +167,7 @@ class Payload(payload.Payload):
 
     def end(self) -> None:
         """After the answer: a body that was refused on its way is not sent on."""
-        if not self._is_sent and self._transport is not None:
+        if not self.is_sent and self._transport is not None:
             self._transport.abort()
 
     @property
@@ -65,7 +184,8 @@ class Payload(payload.Payload):
             for start in range(0, len(view), _SLICE):
                 await writer.write(view[start : start + _SLICE])
                 self._progress(self._idle)
-        self._is_sent = True
+                moved()
+        self.is_sent = True
         self._progress(None)
 
     def _progress(self, idle: float | None) -> None:
@@ -84,15 +204,15 @@ class Download:
 
     __slots__ = ("_content", "_loop", "_request", "_response", "headers")
 
-    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
-        self._response: aiohttp.ClientResponse | None = response
+    def __init__(self, response: Response, request: Request) -> None:
+        self._response: Response | None = response
         self._content = response.content
         self._request = request
         self._loop = asyncio.get_running_loop()
         self.headers: Mapping[str, str] = response.headers
 
     def __del__(self) -> None:
-        """aiohttp keeps a response alive as long as its connection."""
+        """Its connection keeps a response alive."""
         if self._response is not None:
             let_go(self._loop, self._response.close)
 
@@ -107,7 +227,7 @@ class Download:
             chunk = await self._content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:
             await self.aclose()
-            raise translated(exc, self._request, response.host) from exc
+            raise translated(exc, self._request, response.host or "") from exc
         if not chunk:
             self._response = None
             response.release()
@@ -130,7 +250,7 @@ def let_go(loop: asyncio.AbstractEventLoop, close: Callable[[], object]) -> None
         loop.call_soon_threadsafe(close)
 
 
-async def bounded_read(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def bounded_read(response: Response, most: int) -> bytes:
     """The whole body; BackendError past ``most`` bytes."""
     content = response.content
     data = await content.readany()
@@ -152,7 +272,7 @@ def translated(exc: Exception, request: Request, host: str) -> TroveError:
     where = {"bucket": request.bucket or None, "key": request.key or None}
     if isinstance(exc, TimeoutError):
         return OperationTimeoutError(f"{host} does not answer", **where)
-    if isinstance(exc, aiohttp.ClientSSLError):
+    if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
         return BackendError(f"no secure connection to {host}", **where)
     if isinstance(exc, aiohttp.InvalidURL):
         return InvalidInputError("this cannot be a URL", **where)
