@@ -114,6 +114,7 @@ if TYPE_CHECKING:
         StreamMetrics,
         StreamResult,
     )
+    from trove_async.vfs import File, FileInfo, FileSystem, TrovePath
 
 _LATER = {  # loaded when they are first named: most who import this use no stream
     "Chunk": "stream",
@@ -121,10 +122,14 @@ _LATER = {  # loaded when they are first named: most who import this use no stre
     "ChunkPoolStats": "stream",
     "Pool": "stream",
     "PoolMetrics": "stream",
+    "File": "vfs",
+    "FileInfo": "vfs",
+    "FileSystem": "vfs",
     "Progress": "stream",
     "Stream": "stream",
     "StreamMetrics": "stream",
     "StreamResult": "stream",
+    "TrovePath": "vfs",
     "UploadSession": "_session",
     "Uploads": "_uploads",
 }
@@ -180,6 +185,11 @@ __all__ = [
     "when",
     "Interceptor",
     "Call",
+    # paths
+    "FileSystem",
+    "File",
+    "FileInfo",
+    "TrovePath",
     # streams
     "Stream",
     "StreamDirection",
