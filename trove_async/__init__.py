@@ -103,6 +103,14 @@ from trove_async.stream.settings import Backpressure, StreamDirection, StreamSta
 if TYPE_CHECKING:
     from trove_async._session import UploadSession
     from trove_async._uploads import Uploads
+    from trove_async.cas import (
+        CAS,
+        BlobInfo,
+        GCResult,
+        RebuildReport,
+        StoredBlob,
+        VerifyReport,
+    )
     from trove_async.stream import (
         Chunk,
         ChunkPool,
@@ -117,6 +125,12 @@ if TYPE_CHECKING:
     from trove_async.vfs import File, FileInfo, FileSystem, TrovePath
 
 _LATER = {  # loaded when they are first named: most who import this use no stream
+    "CAS": "cas",
+    "BlobInfo": "cas",
+    "GCResult": "cas",
+    "RebuildReport": "cas",
+    "StoredBlob": "cas",
+    "VerifyReport": "cas",
     "Chunk": "stream",
     "ChunkPool": "stream",
     "ChunkPoolStats": "stream",
@@ -148,6 +162,13 @@ __all__ = [
     "RouteFunction",
     "Uploads",
     "UploadSession",
+    # content by its digest
+    "CAS",
+    "StoredBlob",
+    "BlobInfo",
+    "GCResult",
+    "VerifyReport",
+    "RebuildReport",
     # sizes in bytes
     "KiB",
     "MiB",

@@ -10,6 +10,7 @@ import typer
 import trove_async as trove
 from trove_async.cli import transfer, verbs
 from trove_async.cli.address import metadata_of
+from trove_async.cli.cas import app as cas
 from trove_async.cli.keys import app as keys
 from trove_async.cli.layers import AllowPlain, Compressed, EncryptKey, Layers
 from trove_async.cli.progress import bars
@@ -73,6 +74,7 @@ def _on(
 
 app.add_typer(keys, name="keys")
 app.add_typer(uploads, name="uploads")
+app.add_typer(cas, name="cas")
 
 
 @app.callback(invoke_without_command=True)
