@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
 from trove_async._backend import Backend
-from trove_async._chunks import Bytes, Digest, chunks_of
+from trove_async._chunks import Bytes, Digest
 from trove_async._core import Core
 from trove_async._multipart import (
     Diverged,
@@ -28,7 +28,7 @@ from trove_async._multipart import (
 from trove_async._proof import Proven
 from trove_async._record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
 from trove_async._seam import Idle, Pulled, sending
-from trove_async._supply import Supply
+from trove_async._supply import Pieces, Supply, length_of
 from trove_async._threads import settle
 from trove_async.checksum import parse_digest
 from trove_async.driver.base import Chunks
@@ -113,8 +113,14 @@ class Passage:
         digests = [self._digest]
         if expected is not None and expected[0] != self._digest.algorithm:
             digests.append(Digest(expected[0]))
+        # The proof of the source is its digest: it is not hashed twice.
+        is_shared = not skip and self._digest.algorithm == "blake3" and expected is None
+        if is_shared:
+            digests = [Digest(None)]  # that which `Tap` counts
         marks = () if skip else [(p.source, p.source_digest) for p in self._known.values()]
-        self._proven = Proven(chain.top, [mark for mark in marks if mark[1]])
+        self._proven = Proven(
+            chain.top, [mark for mark in marks if mark[1]], self._digest if is_shared else None
+        )
         chain.push(self._proven)
         entries = self._core.pipeline.for_write(context)
         last = _continuable(entries)
@@ -190,7 +196,9 @@ class Passage:
                 pieces = await supply.take(length)
                 if not pieces and number > 1:
                     break  # only a source that is all there already ends so
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                data = pieces  # as they came, where no layer asks for all of a part at once
+                if not self._is_own and len(pieces) > 1:
+                    data = [b"".join(pieces)]
                 del pieces
                 part = await self._fixed(number, data, is_last)
                 if part.etag is None:
@@ -199,7 +207,7 @@ class Passage:
                     tasks.add(asyncio.create_task(self._send(part, data, start, is_last)))
                 else:
                     self._keep(part)
-                number, start = number + 1, start + len(data)
+                number, start = number + 1, start + length_of(data)
                 del data
                 if is_last:
                     break
@@ -221,25 +229,26 @@ class Passage:
         is_near = features.min_part_size is None and features.max_part_size is None
         return self._plan.concurrency or (1 if is_near else _NETWORKED)
 
-    async def _fixed(self, number: int, data: Bytes, is_last: bool) -> PartRecord:
+    async def _fixed(self, number: int, data: Pieces, is_last: bool) -> PartRecord:
         """What is known of this part, if it is this one; else what is to be known of it.
         Diverged where the message has fixed other bytes."""
         text = ""
         if not self._is_own:
             digest = Digest("blake3")
-            await digest.feed(data)
+            for piece in data:
+                await digest.feed(piece)
             text = f"{digest.text}{';last' if is_last else ''}"
         known = self._known.get(number)
         if known is not None:
-            if known.digest == text and known.size == len(data):
+            if known.digest == text and known.size == length_of(data):
                 return known
             if known.etag is not None or self._sealer is not None:
                 raise Diverged(f"part {number} is not what it was")
         source, source_digest = self._proven.mark
-        return PartRecord(number, text, len(data), None, 0, source, source_digest)
+        return PartRecord(number, text, length_of(data), None, 0, source, source_digest)
 
-    async def _send(self, part: PartRecord, data: Bytes, start: int, is_last: bool) -> None:
-        sealer, size = self._sealer, len(data)
+    async def _send(self, part: PartRecord, data: Pieces, start: int, is_last: bool) -> None:
+        sealer, size = self._sealer, length_of(data)
         if sealer is not None:
             size = sealer.sealed_size(size, start, is_last=is_last)
             if part.number not in self._known:
@@ -247,8 +256,8 @@ class Passage:
 
         def body() -> Chunks:
             if sealer is not None:
-                return sealer.seal(data, start, is_last=is_last)
-            return chunks_of(data if isinstance(data, bytes) else memoryview(data), _PIECE)
+                return sealer.seal(data[0] if data else b"", start, is_last=is_last)
+            return _in_order(data)
 
         sent = await self._upload(part.number, body, size)
         part = replace(part, etag=sent.etag, stored_size=sent.size)
@@ -399,6 +408,13 @@ def _continuable(entries: list[Entry]) -> Entry | None:
     if entries and isinstance(entries[-1].middleware, Continuable):
         return entries[-1]
     return None
+
+
+async def _in_order(pieces: Pieces) -> AsyncGenerator[Bytes, None]:
+    for piece in pieces:
+        view = piece if len(piece) <= _PIECE else memoryview(piece)
+        for start in range(0, len(view), _PIECE):
+            yield view[start : start + _PIECE]
 
 
 async def _first(tasks: set[asyncio.Task[None]]) -> None:

@@ -19,11 +19,14 @@ class Proven:
 
     __slots__ = ("_chunks", "_held", "_marks", "digest")
 
-    def __init__(self, chunks: Chunks, marks: Iterable[tuple[int, str]]) -> None:
+    def __init__(
+        self, chunks: Chunks, marks: Iterable[tuple[int, str]], digest: Digest | None = None
+    ) -> None:
+        """``digest``: a BLAKE3 of all that passes, where somebody wants it anyway."""
         self._chunks = chunks
         self._marks = deque(sorted(mark for mark in marks if mark[0] > 0))
         self._held: memoryview | None = None
-        self.digest = Digest("blake3")
+        self.digest = Digest("blake3") if digest is None else digest
 
     def __aiter__(self) -> AsyncIterator[Bytes]:
         return self
