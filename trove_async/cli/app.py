@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
 import trove_async as trove
-from trove_async.cli import transfer, verbs
-from trove_async.cli.address import metadata_of
+from trove_async.cli import transfer, verbs, vfs
+from trove_async.cli.address import UsageError, metadata_of
 from trove_async.cli.cas import app as cas
 from trove_async.cli.keys import app as keys
 from trove_async.cli.layers import AllowPlain, Compressed, EncryptKey, Layers
@@ -306,6 +306,87 @@ def cp(
             return await copy(other)
 
     _on(store, work, debug=debug, layers=layers)
+
+
+Depth = Annotated[int | None, typer.Option("--depth", "-L", min=1, help="At most so many levels.")]
+Folder = Annotated[str, typer.Argument(metavar="PATH", help="BUCKET or BUCKET/DIRECTORY.")]
+
+
+@app.command("tree")
+def tree(
+    store: Store,
+    path: Folder = "",
+    bucket: BucketOption = None,
+    depth: Depth = None,
+    only_dirs: Annotated[bool, typer.Option("--dirs", "-d", help="No files.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a directory and all below it."""
+    _on(
+        store,
+        lambda handle: vfs.tree(
+            handle, path, bucket=bucket, depth=depth, only_dirs=only_dirs, as_json=as_json
+        ),
+        debug=debug,
+    )
+
+
+@app.command("du")
+def du(
+    store: Store,
+    path: Folder = "",
+    bucket: BucketOption = None,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", "-L", min=0, help="Show so many levels; 0 is the total alone."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--bytes", help="Sizes in bytes.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the sizes of directories, each with all below it, the innermost first.
+
+    They are those of the listing: on S3 and SFTP the stored sizes."""
+    _on(
+        store,
+        lambda handle: vfs.disk_usage(
+            handle, path, bucket=bucket, depth=depth, exact=exact, as_json=as_json
+        ),
+        debug=debug,
+    )
+
+
+@app.command("find")
+def find(
+    store: Store,
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="BUCKET, BUCKET/DIRECTORY, or a pattern: BUCKET/**/*.jpg."
+        ),
+    ] = "",
+    bucket: BucketOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="PATTERN", help="Of the last part.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", metavar="f|d", help="Files or directories.")
+    ] = None,
+    min_size: Annotated[int | None, typer.Option(min=0, help="Bytes.")] = None,
+    max_size: Annotated[int | None, typer.Option(min=0, help="Bytes.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find files and directories. In patterns * stays within a name, ** is any depth."""
+
+    async def work(handle: trove.Trove) -> int:
+        if kind is not None and kind not in ("f", "d"):
+            raise UsageError("--type is f or d")
+        wanted = vfs.Wanted(name, cast('Literal["f", "d"] | None', kind), min_size, max_size)
+        return await vfs.find(handle, path, bucket=bucket, wanted=wanted, as_json=as_json)
+
+    _on(store, work, debug=debug)
 
 
 @app.command("mb")
