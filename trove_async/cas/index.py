@@ -139,7 +139,8 @@ class BlobIndex(Protocol):
         ...
 
     async def page(self, after: str, limit: int) -> RowPage:
-        """Live and condemned ones by digest."""
+        """Live and condemned ones by digest, and those referenced ones whose bytes were to be
+        written anew by a writer that has not come to its end."""
         ...
 
     async def damage(self, digest: str, gen: int, is_damaged: bool) -> None: ...

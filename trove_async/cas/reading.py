@@ -35,8 +35,8 @@ class Readings:
         for _ in _LOOKS:
             row = await index.find(digest)
             if row is None or row.state not in (State.LIVE, State.CONDEMNED):
-                if row is not None and row.refs:  # being written anew
-                    raise CasMissingBlobError(f"the bytes of {digest} are missing")
+                if row is not None and row.state == State.RESERVED and row.refs:
+                    return await self._former(row, range)
                 raise BlobNotFoundError(f"no blob {digest}")
             if row.gen == seen:
                 break
@@ -50,9 +50,22 @@ class Readings:
             f"the bytes of {digest} are missing", bucket=self._place.bucket, key=missing.key
         ) from missing
 
-    async def _opened(self, row: BlobRow, range: slice | None) -> ObjectReader:
+    async def _former(self, row: BlobRow, range: slice | None) -> ObjectReader:
+        """Of content that is being written anew, or was by a writer that died: the bytes that
+        were found corrupt, which may have been the fault of one reading."""
+        key = self._place.key(row.digest, row.gen - 1)
+        try:
+            return await self._opened(row, range, key)
+        except (ObjectNotFoundError, BucketNotFoundError) as exc:
+            raise CasMissingBlobError(
+                f"the bytes of {row.digest} are missing", bucket=self._place.bucket, key=key
+            ) from exc
+
+    async def _opened(
+        self, row: BlobRow, range: slice | None, former: str | None = None
+    ) -> ObjectReader:
         place = self._place
-        key = place.key(row.digest, row.gen)
+        key = former or place.key(row.digest, row.gen)
 
         async def on_corrupt() -> None:
             await (await self._index()).damage(row.digest, row.gen, True)

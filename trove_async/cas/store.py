@@ -107,11 +107,12 @@ class CAS:
         left = limit
         while after is not None and (left is None or left > 0):
             page = await index.page(after, _PAGE if left is None else min(_PAGE, left))
-            for row in page.blobs:
+            rows = [row for row in page.blobs if _is_readable(row)]
+            for row in rows:
                 yield _info(row)
             after = page.after
             if left is not None:
-                left -= len(page.blobs)
+                left -= len(rows)
 
     # -- who wants it ------------------------------------------------------------------------
 

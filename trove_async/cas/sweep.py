@@ -125,6 +125,8 @@ class Sweep:
             return True
         if gen > row.gen:
             self._refuse("the storage is newer than the index: rebuild()", stale=True)
+        if row.state == State.RESERVED and row.refs:  # read until it is written anew
+            return gen < row.gen - 1
         return gen != row.gen or row.state == State.GONE
 
     async def _began(self, info: ObjectInfo) -> int:

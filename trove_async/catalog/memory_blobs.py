@@ -156,7 +156,8 @@ class MemoryBlobs:
         )
 
     async def page(self, after: str, limit: int) -> Found:
-        return self._select(after, limit, {LIVE, CONDEMNED}, lambda blob: True)
+        states = {RESERVED, LIVE, CONDEMNED}
+        return self._select(after, limit, states, lambda b: b.state != RESERVED or b.refs > 0)
 
     def _select(
         self, after: str, limit: int, states: set[int], change: Callable[[Blob], bool]

@@ -29,6 +29,7 @@ from trove_async.catalog.blobs import (
     CONDEMNED,
     GONE,
     LIVE,
+    RESERVED,
     Blob,
     Claim,
     Found,
@@ -285,7 +286,12 @@ class SQLBlobs(SQLCollecting):
         query = (
             select(blobs.c.digest)
             .where(blobs.c.space == self._space, blobs.c.digest > after)
-            .where(blobs.c.state.in_((LIVE, CONDEMNED)))
+            .where(
+                or_(
+                    blobs.c.state.in_((LIVE, CONDEMNED)),
+                    and_(blobs.c.state == RESERVED, blobs.c.refs > 0),
+                )
+            )
             .order_by(blobs.c.digest)
             .limit(limit)
         )
