@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from trove_async import (
     InvalidConfigError,
     InvalidInputError,
     InvalidRangeError,
+    Middleware,
     Trove,
 )
 from trove_async.cas import CAS
@@ -42,12 +44,13 @@ async def test_bodies_of_every_kind_are_one_content(
 ) -> None:
     path = tmp_path / "body"
     path.write_bytes(data)
-    body = {
+    bodies: dict[str, Callable[[], object]] = {
         "stream": lambda: streamed(data),
         "file": lambda: io.BytesIO(data),
         "path": lambda: path,
         "bytearray": lambda: bytearray(data),
-    }[kind]
+    }
+    body = bodies[kind]
     first = await cas.store(body())
     again = await cas.store(body())
     assert (first.deduplicated, again.deduplicated) == (False, True)
@@ -143,7 +146,7 @@ async def test_c1_layers_apply_to_blobs(clock: object) -> None:
     """The Go original bound it to the bare driver: plaintext lay beside a global encryption."""
     ring = Keyring({"k": bytes(32)}, active="k")
     driver = MemoryDriver()
-    layers = [Compress(min_size=1), Encrypt(ring)]
+    layers: list[Middleware] = [Compress(min_size=1), Encrypt(ring)]
     async with trove.open(driver, middleware=layers) as store:
         cas = store.cas()
         data = b"secret words " * 1000

@@ -11,7 +11,13 @@ import pytest
 import trove_async as trove
 from tests.cas.contents import DAY, LARGE, blob_keys, key_of, name_of, read, streamed
 from tests.catalog.conftest import Clock
-from trove_async import CasMissingBlobError, ChecksumMismatchError, IntegrityError, Trove
+from trove_async import (
+    CasMissingBlobError,
+    ChecksumMismatchError,
+    IntegrityError,
+    Middleware,
+    Trove,
+)
 from trove_async.cas import CAS
 from trove_async.catalog import MemoryCatalog, open_catalog
 from trove_async.drivers.memory import MemoryDriver
@@ -173,7 +179,11 @@ async def flip(store: Trove, key: str, bit: int) -> None:
 async def test_f26_bit_rot_is_found_by_retrieve_and_verify(layers: str, clock: Clock) -> None:
     data = random.Random(7).randbytes(4000) + b"compressible" * 400
     ring = Keyring({"k": bytes(32)}, active="k")
-    chosen = {"plain": [], "compressed": [Compress(min_size=1)], "encrypted": [Encrypt(ring)]}
+    chosen: dict[str, list[Middleware]] = {
+        "plain": [],
+        "compressed": [Compress(min_size=1)],
+        "encrypted": [Encrypt(ring)],
+    }
     driver = MemoryDriver()
     async with (
         trove.open(driver, middleware=chosen[layers]) as store,
