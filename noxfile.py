@@ -22,12 +22,16 @@ STACKS = {
     "encrypt": "encrypt",
     "compress+encrypt": "compress+encrypt",
     "compress+bound": "compress+bound",
+    "dedup": "dedup",
+    "dedup+encrypt": "dedup+encrypt",
 }
+REMOTE = ("bare", "compress+encrypt")  # a run takes minutes, and the layers are proved on others
 DRIVERS = {  # name -> factory, and the stacks it is run with
     "memory": ("tests.conformance.drivers:memory", tuple(STACKS)),
     "local": ("tests.conformance.drivers:local", tuple(STACKS)),
+    "fsspec-memory": ("tests.conformance.fsspec_drivers:memory", REMOTE),
+    "fsspec-local": ("tests.conformance.fsspec_drivers:local", REMOTE),
 }
-REMOTE = ("bare", "compress+encrypt")  # a run takes minutes, and the layers are proved on others
 SERVERS = {
     "sftp": ("tests.conformance.sftp_drivers:sftp", REMOTE),
     "s3-moto": ("tests.conformance.s3_drivers:moto", REMOTE),
@@ -124,6 +128,13 @@ def docs(session: nox.Session) -> None:
     """Every code block of the documentation runs."""
     install(session)
     python(session, "-m", "pytest", "-q", "tests/docs", *session.posargs)
+
+
+@nox.session
+def integrations(session: nox.Session) -> None:
+    """pandas, polars, pyarrow, dask, zarr and duckdb through a compressed and encrypted store."""
+    install(session, "integrations")
+    python(session, "-m", "pytest", "-q", "tests/integrations", *session.posargs)
 
 
 @nox.session

@@ -45,6 +45,8 @@ class Stack:
 
     name: str
     make: Callable[[], Sequence[Middleware]]
+    keeps_bodies: bool = True
+    """The driver holds the bodies, in whatever form; else something that stands for them."""
 
 
 BARE = Stack("bare", list)

@@ -30,11 +30,20 @@ def _bound() -> list[Middleware]:
     return [Encrypt(Keyring(_KEYS, active="test"), bind="key", frame_size=4096)]
 
 
+def _dedup() -> list[Middleware]:
+    from trove_async.middleware import Dedup
+    from trove_async.testing.contents import CaseContents
+
+    return [Dedup(CaseContents())]
+
+
 STACKS: Final[dict[str, Stack]] = {
     BARE.name: BARE,
     "compress": Stack("compress", _compress),
     "encrypt": Stack("encrypt", _encrypt),
     "compress+encrypt": Stack("compress+encrypt", lambda: [*_encrypt(), *_compress()]),
     "compress+bound": Stack("compress+bound", lambda: [*_bound(), *_compress()]),
+    "dedup": Stack("dedup", _dedup, keeps_bodies=False),
+    "dedup+encrypt": Stack("dedup+encrypt", lambda: [*_dedup(), *_encrypt()], keeps_bodies=False),
 }
 """Name for ``--trove-stack`` -> how to make the layers, afresh for every store."""

@@ -304,7 +304,8 @@ async def cancel_does_not_swallow(h: Harness) -> None:
         finally:
             assert source.closed == 1
 
-    for work in (hanging_put, hanging_get):
+    # A get hangs only where this driver has the body.
+    for work in (hanging_put, hanging_get) if h.stack.keeps_bodies else (hanging_put,):
         task = asyncio.create_task(work())
         await asyncio.sleep(0.02)
         assert not task.done(), "it should wait for its body"
