@@ -16,7 +16,8 @@ def over(text: str) -> Driver:
 
 
 def memory() -> Driver:
-    return over(f"fsspec+memory://{uuid.uuid4().hex}")
+    """With a store of its own: in the one that all share, what other cases left is looked at."""
+    return over(f"fsspec+memory://{uuid.uuid4().hex}?global_store=false")
 
 
 def local() -> Driver:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from tests.servers.s3 import Server, moto
@@ -15,7 +16,7 @@ __all__ = ["moto"]  # a fixture of this folder as well
 
 
 def made(target: str, **options: object) -> Iterator[TroveFileSystem]:
-    fs = TroveFileSystem(target, skip_instance_cache=True, **options)
+    fs = fsspec.filesystem("trove", target=target, skip_instance_cache=True, **options)
     try:
         yield fs
     finally:

@@ -20,7 +20,7 @@ from fsspec.tests.abstract import (
 from trove_async.fsspec import TroveFileSystem
 
 
-class Fixtures(AbstractFixtures):  # type: ignore[misc] -- the library has no types
+class Fixtures(AbstractFixtures):  # type: ignore[misc]  # the library has no types
     @pytest.fixture
     def fs_path(self, fs: TroveFileSystem, bucket: str) -> str:
         fs.mkdir(bucket)

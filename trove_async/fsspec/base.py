@@ -9,7 +9,7 @@ from trove_async.fsspec.library import AsyncFileSystem
 __all__ = ["Base"]
 
 
-class Base(AsyncFileSystem):  # type: ignore[misc] -- the library has no types
+class Base(AsyncFileSystem):  # type: ignore[misc]  # the library has no types
     _holder: Holder
     _resolve: bool | None
 

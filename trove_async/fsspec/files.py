@@ -44,7 +44,7 @@ async def start_writing(fs: TroveFileSystem, path: str, mode: str, put: PutArgum
     return Writing(await fs._store(), *split(path), put, append="a" in mode, exclusive="x" in mode)
 
 
-class TroveFile(AbstractBufferedFile):  # type: ignore[misc] -- the library has no types
+class TroveFile(AbstractBufferedFile):  # type: ignore[misc]  # the library has no types
     """Calls wait for fsspec's loop, so they are not for coroutines that run in it."""
 
     fs: TroveFileSystem
@@ -137,7 +137,7 @@ class TroveFile(AbstractBufferedFile):  # type: ignore[misc] -- the library has 
         self.fs._forget(writing)
 
 
-class AsyncTroveFile(AbstractAsyncStreamedFile):  # type: ignore[misc] -- the library has no types
+class AsyncTroveFile(AbstractAsyncStreamedFile):  # type: ignore[misc]  # the library has no types
     """For coroutines: ``read``, ``write`` and ``close`` are awaited."""
 
     fs: TroveFileSystem
@@ -237,7 +237,7 @@ class PackedFile(io.RawIOBase):
         return True
 
     def write(self, data: object) -> int:
-        return self._packer.write(data)  # type: ignore[arg-type] -- any buffer, as io says
+        return self._packer.write(data)  # type: ignore[arg-type]  # any buffer, as io says
 
     def close(self) -> None:
         if self.closed:

@@ -20,7 +20,7 @@ from trove_async.fsspec.writing import PutArguments, Writing
 
 __all__ = ["TroveFileSystem"]
 
-_TEXT: Final = ("encoding", "errors", "newline")
+_TEXT: Final[tuple[str, ...]] = ("encoding", "errors", "newline")
 
 
 class TroveFileSystem(Transfer, Changing, metaclass=Identified):
@@ -113,12 +113,16 @@ class TroveFileSystem(Transfer, Changing, metaclass=Identified):
         ``with`` block leaves what was there."""
         if "r" in mode or (compression is None and "b" in mode):
             return super().open(path, mode, block_size, cache_options, compression, **kwargs)
-        text = {name: kwargs.pop(name) for name in _TEXT if name in kwargs}
+        text = {name: cast("str", kwargs.pop(name)) for name in _TEXT if name in kwargs}
         binary = mode.replace("t", "").replace("b", "") + "b"
         file = super().open(path, binary, block_size, cache_options, **kwargs)
         if compression is not None:
             file = _packed(file, path, compression)
-        return file if "b" in mode else TextFile(file, **text)
+        return (
+            file
+            if "b" in mode
+            else TextFile(file, text.get("encoding"), text.get("errors"), text.get("newline"))
+        )
 
     def _open(
         self,

@@ -45,7 +45,7 @@ def _told(value: object) -> str:
     return f"<{type(value).__qualname__} at {id(value):#x}>"
 
 
-class Identified(type(AsyncFileSystem)):  # type: ignore[misc] -- the library has no types
+class Identified(type(AsyncFileSystem)):  # type: ignore[misc]  # the library has no types
     def __call__(cls, *args: object, **options: object) -> object:
         given = [arg if isinstance(arg, _VALUES) else Same(arg) for arg in args]
         named = {

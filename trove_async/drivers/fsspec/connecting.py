@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from trove_async.driver import DSN
@@ -56,6 +57,7 @@ def plan(dsn: DSN) -> tuple[Connect, str]:
     if "kwargs" in known:  # handed on to the base class
         options |= {"use_listings_cache": False, "skip_instance_cache": True}
 
+    @cache  # a driver that is opened again finds what it had
     def connect() -> AbstractFileSystem:
         return kind(**options)
 
@@ -67,7 +69,7 @@ def _parameters(kind: type[AbstractFileSystem]) -> set[str]:
     found: set[str] = set()
     for base in kind.__mro__:
         if "__init__" in vars(base) and base is not object:
-            found |= set(inspect.signature(base.__init__).parameters)
+            found |= set(inspect.signature(vars(base)["__init__"]).parameters)
     return found - {"self", "args", "storage_options"}
 
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO, Final, Literal, Self, TypeVar
+from typing import BinaryIO, Final, Literal, Self, TypeVar, cast
 
 from trove_async._threads import Hop, settle
 from trove_async.driver import (
@@ -73,7 +73,7 @@ class FsspecDriver:
     def from_dsn(cls, dsn: DSN) -> Self:
         connect, root = plan(dsn)
         publish = dsn.choice("publish", "auto", "auto", "rename", "put")
-        made = cls(connect, root, publish=publish)  # type: ignore[arg-type] -- one of these
+        made = cls(connect, root, publish=cast("Publish", publish))
         made.name = f"{PREFIX}{dsn.scheme.removeprefix(PREFIX)}"
         return made
 
@@ -142,10 +142,7 @@ class FsspecDriver:
         except asyncio.CancelledError:
             if undo is not None and job.done() and job.exception() is None:
                 result = job.result()
-                if self._hop is not None:
-                    await settle(self._hop.run(lambda: undo(result)))
-                else:
-                    undo(result)
+                undo(result)  # a file to close or to delete: too short for another hop
             raise
 
     async def ping(self) -> None:

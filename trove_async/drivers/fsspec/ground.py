@@ -100,7 +100,7 @@ class Ground:
             stored = fs.store.get(path)
             if stored is not None:
                 return {"type": "file", "size": stored.size, "created": stored.created}
-            return {"type": "directory"} if fs.isdir(path) else None
+            return {"type": "directory"} if path in fs.pseudo_dirs else None
         if len(getattr(fs, "dircache", ())):
             fs.invalidate_cache()
         try:
@@ -140,6 +140,8 @@ class Ground:
         found = self.stat(self.bucket_path(bucket))
         if found is not None:
             return found["type"] == "directory"
+        if self.in_memory:  # a folder that nobody made is one by what is in it
+            return bool(self.fs.isdir(self.bucket_path(bucket)))
         return self.stat(self._private("buckets", bucket)) is not None
 
     def look(self, target: PathTarget) -> Found:
@@ -370,7 +372,7 @@ class Ground:
                 self.fs.makedirs(self.bucket_path(name), exist_ok=False)
             except FileExistsError as exc:
                 raise BucketExistsError("the bucket exists already", bucket=name) from exc
-            if self.stat(self.bucket_path(name)) is None:  # no folder without a file in it
+            if not self.is_bucket(name):  # no folder without a file in it
                 self._write_record(self._private("buckets", name), _MARK)
 
     def delete_bucket(self, name: str) -> None:
