@@ -62,6 +62,8 @@ class Held:
         self._busy = 0
         self._info: ObjectInfo | None = None
         self._closed = False
+        self.adaptive = False
+        """Parts on their way at once follow what the backend takes; to be set before the first."""
         self.on_acknowledged: Callable[[PartRecord], None] | None = None
         if owner is not None:
             self._held_by(owner)

@@ -38,6 +38,7 @@ from trove_async.middleware.base import Context, Continuable, Sealer
 from trove_async.middleware.pipeline import Chain, Entry
 from trove_async.model import MiB, ObjectInfo, PartInfo
 from trove_async.stream.session import Message, PartRecord, Plan, SessionCatalog, SessionRecord
+from trove_async.stream.width import Width
 
 __all__ = ["Passage", "begun", "early"]
 
@@ -57,9 +58,11 @@ class Passage:
         *,
         acknowledged: Callable[[PartRecord], None],
         began: Callable[[Message], None],
+        adaptive: bool = False,
     ) -> None:
         """``acknowledged`` is told of every part that is durable, also those of before, and
-        ``began`` when another message takes their place."""
+        ``began`` when another message takes their place. ``adaptive``: as many parts at once
+        as the backend takes."""
         self._core = core
         self._backend = backend
         self._multipart = backend.need(backend.multipart, "uploads in parts")
@@ -74,6 +77,10 @@ class Passage:
         self._began = began
         self._digest = Digest(core.checksum)
         self._sealer: Sealer | None = None
+        most = self._most()
+        clock = asyncio.get_running_loop().time
+        self._width = Width(most, clock) if adaptive else None
+        self._fixed_width = most
 
     async def run(self, source: Chunks, *, skip: int = 0) -> ObjectInfo:
         """Takes the source to its end and completes the upload. The source is closed.
@@ -186,7 +193,6 @@ class Passage:
             part = self._known[number]
             self._keep(part)
             number, start = number + 1, start + part.size
-        width = self._width()
         tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -202,7 +208,7 @@ class Passage:
                 del pieces
                 part = await self._fixed(number, data, is_last)
                 if part.etag is None:
-                    while len(tasks) >= width:
+                    while len(tasks) >= (self._width.now if self._width else self._fixed_width):
                         await _first(tasks)
                     tasks.add(asyncio.create_task(self._send(part, data, start, is_last)))
                 else:
@@ -222,7 +228,7 @@ class Passage:
                     if not task.cancelled():
                         task.exception()  # retrieved: the first one is raised already
 
-    def _width(self) -> int:
+    def _most(self) -> int:
         features = self._backend.features
         if features.parts_in_order:
             return 1
@@ -263,6 +269,8 @@ class Passage:
         part = replace(part, etag=sent.etag, stored_size=sent.size)
         await self._catalog.keep_part(self._id, self._owner, part)
         self._keep(part)
+        if self._width is not None:
+            self._width.sent(part.size)
 
     def _keep(self, part: PartRecord) -> None:
         self._done[part.number] = part

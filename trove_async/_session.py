@@ -111,6 +111,7 @@ class UploadSession(Held):
             self._owner,
             acknowledged=self._took,
             began=self._begun,
+            adaptive=self.adaptive,
         )
 
     def _took(self, part: PartRecord) -> None:

@@ -57,6 +57,8 @@ class Outbound:
         self.meter = Meter(transfer.loop.time)
         self.total = options.total_size
         self.session = session
+        if session is not None:
+            session.adaptive = options.backpressure is Backpressure.ADAPTIVE
         self.start = 0
         """Where in the source the first write is."""
         self._transfer = transfer

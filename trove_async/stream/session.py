@@ -160,6 +160,9 @@ class Session(Protocol):
     @property
     def expires_at(self) -> datetime: ...
 
+    adaptive: bool
+    """Parts on their way at once follow what the backend takes; to be set before the first."""
+
     async def append(self, chunks: Chunks) -> None:
         """Logical bytes from `offset` on, to the end of the iterator, which is not closed. Parts
         are sealed, sent and acknowledged on the way."""
