@@ -236,18 +236,18 @@ def small_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_kill_at_some_steps_loses_nothing_and_leaves_nothing(
     fresh: Callable[[], Awaitable[World]], name: str
 ) -> None:
-    assert await swept(fresh, name, stride=4, offset=len(name) % 4) > 1
+    assert await swept(fresh, name, stride=4, offset=len(name) % 2) > 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fresh", ["memory"], indirect=True)
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_kill_at_every_step_loses_nothing_and_leaves_nothing(
-    fresh: Callable[[], Awaitable[World]], name: str, record_property: Callable[..., None]
+    fresh: Callable[[], Awaitable[World]], name: str
 ) -> None:
     kills = await swept(fresh, name)
     assert kills > 3
-    record_property("kills", kills)
+    print(f"\n{name}: {kills} kills")
 
 
 @pytest.mark.slow
@@ -255,9 +255,9 @@ async def test_a_kill_at_every_step_loses_nothing_and_leaves_nothing(
 @pytest.mark.parametrize("fresh", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_kill_at_every_third_step_with_a_database(
-    fresh: Callable[[], Awaitable[World]], name: str, record_property: Callable[..., None]
+    fresh: Callable[[], Awaitable[World]], name: str
 ) -> None:
-    record_property("kills", await swept(fresh, name, stride=3))
+    print(f"\n{name}: {await swept(fresh, name, stride=3)} kills")
 
 
 async def test_content_that_a_dead_writer_only_promoted_is_not_there_yet(
