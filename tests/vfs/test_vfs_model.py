@@ -217,7 +217,7 @@ def test_it_does_what_a_real_folder_does(machine: type[Files]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=20,
             deadline=None,
             phases=[Phase.explicit, Phase.generate],  # to shrink takes longer than a test may

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from trove_async.driver.paths import PathTarget
-from trove_async.drivers.sftp import wire
+from trove_async.drivers.sftp import folders, wire
 from trove_async.drivers.sftp.faults import located
 from trove_async.drivers.sftp.gathering import gathered
 from trove_async.drivers.sftp.ground import Ground
@@ -47,12 +47,13 @@ async def delete_many(ground: Ground, bucket: str, keys: Sequence[str]) -> list[
 
 
 async def _one(ground: Ground, link: Link, bucket: str, key: str) -> DeleteResult:
+    remove = folders.drop if folders.is_folder(key) else delete
     try:
-        target = PathTarget(bucket, key)
+        target = PathTarget(bucket, key.removesuffix("/"))
     except InvalidKeyError as exc:
         return DeleteResult(key, exc)
     try:
-        await delete(ground, link, target)
+        await remove(ground, link, target)
     except (Failure, TroveError) as exc:
         return DeleteResult(key, located(exc, "delete_many", target))
     return DeleteResult(key)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Self
 from urllib.parse import quote
 
+from trove_async._chunks import OneChunk
 from trove_async._threads import settle
 from trove_async.driver import (
     DSN,
@@ -24,8 +25,9 @@ from trove_async.driver import (
     PutOptions,
     RawObject,
 )
+from trove_async.driver.conditions import check_read
 from trove_async.driver.paths import PathTarget, bucket_path
-from trove_async.drivers.sftp import buckets, reader, writer
+from trove_async.drivers.sftp import buckets, folders, reader, writer
 from trove_async.drivers.sftp.config import SFTPConfig, config_of
 from trove_async.drivers.sftp.copying import copy
 from trove_async.drivers.sftp.deleting import delete, delete_many
@@ -44,6 +46,7 @@ from trove_async.errors import (
     BackendError,
     DriverClosedError,
     InvalidInputError,
+    InvalidKeyError,
     TroveError,
     UnsupportedError,
     WrongLoopError,
@@ -186,16 +189,30 @@ class SFTPDriver:
 
     async def put(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
         opened = self._now()
-        target = PathTarget(bucket, key)
         self._refuse(options.if_match, options.if_none_match)
+        if folders.is_folder(key):
+            return await self._keep(bucket, key, body, options)
+        target = PathTarget(bucket, key)
         try:
             return await writer.put(opened.ground, target, body, options)
         except (Failure, TroveError) as exc:
             raise located(exc, "put", target)  # noqa: B904 -- the cause is set in it
 
+    async def _keep(self, bucket: str, key: str, body: Chunks, options: PutOptions) -> ObjectInfo:
+        """A folder that stays when it is empty."""
+        target = folders.target_of(bucket, key)
+        async for _ in body:
+            raise InvalidKeyError("a key of a folder holds no bytes", bucket=bucket, key=key)
+        async with self._verb("put", target) as opened, opened.pool.use() as link:
+            return await folders.make(opened.ground, link, target, options)
+
     async def get(self, bucket: str, key: str, options: GetOptions) -> RawObject:
         opened = self._now()
         _no_versions(options.version_id)
+        if folders.is_folder(key):
+            info = await self.head(bucket, key, HeadOptions())
+            check_read(options, info)
+            return RawObject(info, OneChunk(b""), 0, 0)
         target = PathTarget(bucket, key)
         try:
             return await reader.get(opened.ground, target, options)
@@ -213,6 +230,10 @@ class SFTPDriver:
     async def head(self, bucket: str, key: str, options: HeadOptions) -> ObjectInfo:
         opened = self._now()
         _no_versions(options.version_id)
+        if folders.is_folder(key):
+            target = folders.target_of(bucket, key)
+            async with self._verb("head", target), opened.pool.use() as link:
+                return await folders.look(opened.ground, link, target)
         target = PathTarget(bucket, key)
         try:
             async with opened.pool.use() as link:
@@ -223,6 +244,11 @@ class SFTPDriver:
     async def delete(self, bucket: str, key: str, options: DeleteOptions) -> None:
         _no_versions(options.version_id)
         self._refuse(options.if_match, None)
+        if folders.is_folder(key):
+            target = folders.target_of(bucket, key)
+            async with self._verb("delete", target) as opened, opened.pool.use() as link:
+                await folders.drop(opened.ground, link, target)
+            return
         target = PathTarget(bucket, key)
         async with self._verb("delete", target) as opened, opened.pool.use() as link:
             await delete(opened.ground, link, target)

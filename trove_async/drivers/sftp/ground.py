@@ -42,7 +42,10 @@ from trove_async.errors import (
     UnsupportedError,
 )
 
-__all__ = ["Ground"]
+__all__ = ["KEEP", "Ground"]
+
+KEEP: Final = b".trove-keep"
+"""An empty folder of this name keeps the folder that it is in."""
 
 _log = logging.getLogger("trove_async.sftp")
 _MAX_RECORD: Final = 1 << 20
@@ -331,12 +334,13 @@ class Ground:
         return [link.remove_folder(self.root + b"/" + folder) for folder in folders]
 
     async def prune_below(self, link: Link, path: bytes) -> bool:
-        """Removes a folder that holds nothing but empty folders; whether it is gone."""
+        """Removes a folder that holds nothing but empty folders, none of them kept; whether it
+        is gone."""
         found = await link.entries(path)
         if found is None:
             return True
         for entry in found:
-            if not entry.attributes.is_folder:
+            if not entry.attributes.is_folder or entry.name == KEEP:
                 return False
             if not await self.prune_below(link, path + b"/" + entry.name):
                 return False

@@ -21,8 +21,9 @@ from typing import Final, NamedTuple
 from trove_async.driver import ListOptions
 from trove_async.driver.listing import after_prefix, read_cursor, write_cursor
 from trove_async.driver.paths import MAX_KEY, bucket_path
+from trove_async.drivers.sftp.folders import folder_info, is_folder
 from trove_async.drivers.sftp.gathering import gathered
-from trove_async.drivers.sftp.ground import Ground
+from trove_async.drivers.sftp.ground import KEEP, Ground
 from trove_async.drivers.sftp.link import Link
 from trove_async.drivers.sftp.record import foreign_info, identity_of
 from trove_async.drivers.sftp.wire import Attributes, Name
@@ -44,6 +45,8 @@ class _Folder(NamedTuple):
 
     names: list[str]
     attributes: dict[str, Attributes]
+    kept: Attributes | None
+    """Not None: the folder is an object as well, with a slash at the end of its key."""
 
 
 Folders = dict[str, _Folder]
@@ -136,7 +139,11 @@ async def _collect(walk: _Walk, low: str | None, options: ListOptions) -> Object
                     await asyncio.sleep(0)  # others have their turn
                 cut = key.find(delimiter, len(prefix)) if delimiter else -1
                 if attributes is not None and (cut < 0 or not delimiter):
-                    objects.append(foreign_info(key, identity_of(attributes)))
+                    objects.append(
+                        folder_info(key, attributes)
+                        if is_folder(key)
+                        else foreign_info(key, identity_of(attributes))
+                    )
                     marker = write_cursor(key, is_prefix=False)
                     continue
                 group = key if attributes is None else key[: cut + len(delimiter or "")]
@@ -206,6 +213,9 @@ class _Walk:
                     yield _Entry(key, None)
                 continue
             stack.append(await self._names(key, low))
+            kept = self._folders[key].kept
+            if kept is not None and low <= key:
+                yield _Entry(key, kept)
 
     def _is_group(self, folder: str) -> bool:
         size = len(self._prefix)
@@ -227,9 +237,14 @@ class _Walk:
 
     async def _read(self, path: str) -> _Folder:
         found: dict[str, Attributes] = {}
+        kept: Attributes | None = None
 
         def take(entries: list[Name]) -> None:
+            nonlocal kept
             for raw, attributes in entries:
+                if raw == KEEP and attributes.is_folder:
+                    kept = attributes
+                    continue
                 try:
                     name = raw.decode()
                 except UnicodeDecodeError:
@@ -240,7 +255,7 @@ class _Walk:
                     found[name + "/"] = attributes
 
         await self._link.scan(self._path(path), take)
-        return _Folder(await _in_order(found), found)
+        return _Folder(await _in_order(found), found, kept)
 
     def _path(self, path: str) -> bytes:
         return (self._place + b"/" + path.encode()).rstrip(b"/")
@@ -258,6 +273,8 @@ class _Walk:
     async def _holds_file(self, path: str) -> bool:
         below: list[str] = []
         for raw, attributes in await self._link.entries(self._path(path)) or ():
+            if raw == KEEP and attributes.is_folder:
+                return True
             try:
                 name = raw.decode()
             except UnicodeDecodeError:
