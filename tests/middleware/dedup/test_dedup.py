@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -368,3 +370,26 @@ async def test_racing_puts_of_one_key_leave_one_object_whole() -> None:
         await w.check({"a": bodies})
         await w.dedup.sweep(w.store, BUCKET, grace=0)
         assert await w.check({"a": bodies}) == 0
+
+
+async def test_a_large_body_is_never_held(tmp_path: Path) -> None:
+    size = 96 << 20
+    chunk = bytes(1 << 20)
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(size >> 20):
+            yield number.to_bytes(4) + chunk[4:]
+
+    async with world(LocalDriver(LocalConfig(tmp_path, durability="none"))) as w:
+        tracemalloc.start()
+        try:
+            await w.store.put(BUCKET, "a", body())
+            async with w.store.get(BUCKET, "a") as reader:
+                async for _ in reader:
+                    pass
+            await w.store.put(BUCKET, "again", body())
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert [*(await w.blobs()).values()] == [2]
+        assert most < 48 << 20
