@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, Unpack, cast
+from typing import IO, Final, Unpack, cast
 
 from trove_async import Driver, MiB, UnsupportedError
 from trove_async.fsspec.changing import Changing
@@ -108,11 +108,12 @@ class TroveFileSystem(Transfer, Changing, metaclass=Identified):
         cache_options: Mapping[str, object] | None = None,
         compression: str | None = None,
         **kwargs: object,
-    ) -> object:
+    ) -> IO[bytes] | IO[str]:
         """As fsspec's. Written files are published by a clean close; an exception in the
         ``with`` block leaves what was there."""
         if "r" in mode or (compression is None and "b" in mode):
-            return super().open(path, mode, block_size, cache_options, compression, **kwargs)
+            file = super().open(path, mode, block_size, cache_options, compression, **kwargs)
+            return cast("IO[bytes] | IO[str]", file)
         text = {name: cast("str", kwargs.pop(name)) for name in _TEXT if name in kwargs}
         binary = mode.replace("t", "").replace("b", "") + "b"
         file = super().open(path, binary, block_size, cache_options, **kwargs)
