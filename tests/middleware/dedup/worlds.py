@@ -76,10 +76,11 @@ async def world(
     min_size: int = 0,
     buckets: Sequence[str] = (BUCKET,),
     retry: RetryPolicy | None = None,
+    catalog: str = "memory://",
 ) -> AsyncIterator[World]:
     async with trove.open(
         MemoryDriver(history=0) if driver is None else driver,
-        catalog="memory://",
+        catalog=catalog,
         middleware=LAYERS[layers](),
         retry=retry or RetryPolicy(attempts=1),
     ) as store:
