@@ -34,6 +34,8 @@ class Steps:
 
     def tick(self, what: str) -> None:
         self.count += 1
+        if not self.at:
+            self.note(f"step {self.count} {what}")
         if self.count == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
