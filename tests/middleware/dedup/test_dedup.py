@@ -22,7 +22,14 @@ from trove_async.errors import (
     UnknownEncodingError,
     UnsupportedFormatError,
 )
-from trove_async.middleware import Context, Dedup, one_space
+from trove_async.middleware import (
+    Context,
+    Dedup,
+    Encrypt,
+    Keyring,
+    one_space,
+    rewrap_bucket,
+)
 from trove_async.middleware.dedup import StoredContent
 from trove_async.middleware.dedup.reference import LENGTH, Reference
 from trove_async.model import ObjectInfo
@@ -194,6 +201,27 @@ async def test_a_session_that_goes_on_seals_no_other_reference_under_its_message
             assert not (await reader.read()).startswith(header)
         await w.dedup.sweep(w.store, BUCKET, grace=0)
         assert await w.check({"a": [TEXT + b"more"]}) == 0
+
+
+async def test_key_rotation_leaves_the_owner_as_it_is() -> None:
+    ring = Keyring({"old": bytes(32)}, active="old")
+    async with trove.open(
+        MemoryDriver(history=0), catalog="memory://", middleware=[Encrypt(ring, bind="key")]
+    ) as store:
+        await store.create_bucket(BUCKET)
+        cas = store.cas()
+        dedup = Dedup(cas)
+        store.use(dedup)
+        await store.put(BUCKET, "a", TEXT)
+        await store.copy(BUCKET, "a", BUCKET, "b")
+        ring.add("new", bytes(range(32)))
+        ring.activate("new")
+        report = await rewrap_bucket(store, BUCKET)
+        assert (report.rewrapped, report.failed) == (2, [])
+        w = World(store, cas, dedup)
+        assert await w.check({"a": [TEXT], "b": [TEXT]}) == 0
+        await store.delete(BUCKET, "a")
+        assert await w.check({"b": [TEXT]}) == 0
 
 
 async def test_small_objects_may_stay_themselves() -> None:
