@@ -131,6 +131,7 @@ async def test_memory_does_not_grow_with_a_directory() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_100000_entries_take_no_more_memory_than_20000() -> None:
     _, small = await _listed(20_000)
     seen, large = await _listed(100_000)
