@@ -157,6 +157,12 @@ async def test_a_key_with_a_slash_at_its_end_is_a_folder_that_stays(driver: Loca
         await put(driver, "a/b", b"x")
     with pytest.raises(BucketNotEmptyError):
         await driver.delete_bucket("bucket")
+    here, there = ObjectRef("bucket", "a/b/"), ObjectRef("bucket", "c/")
+    assert (await driver.copy(here, there, CopyOptions())).key == "c/"
+    assert await keys(driver) == ["a/b/", "c/"]
+    await driver.move(there, ObjectRef("bucket", "d/e/"), CopyOptions())
+    assert await keys(driver) == ["a/b/", "d/e/"]
+    await driver.delete_many("bucket", ["d/e/", "d/e/"])
     await driver.delete("bucket", "a/b/", DeleteOptions())
     await driver.delete("bucket", "a/b/", DeleteOptions())
     assert await keys(driver) == []

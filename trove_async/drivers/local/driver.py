@@ -45,6 +45,7 @@ from trove_async.errors import (
     InvalidKeyError,
     InvalidMetadataError,
     InvalidPartError,
+    ObjectChangedError,
     PreconditionFailedError,
     TroveError,
     UnsupportedError,
@@ -178,6 +179,17 @@ class LocalDriver(LocalBase):
             _tell(opened, bucket, key, info)
         return info
 
+    async def _keep_as(
+        self, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo:
+        info = await self.head(source.bucket, source.key, HeadOptions())
+        if options.source_if_match not in (None, info.etag):
+            raise ObjectChangedError("the source changed", bucket=source.bucket, key=source.key)
+        put = PutOptions(
+            info.content_type, options.metadata or {}, if_none_match=options.if_none_match
+        )
+        return await self.put(target.bucket, target.key, OneChunk(b""), put)
+
     # -- get, head -----------------------------------------------------------------------
 
     async def get(self, bucket: str, key: str, options: GetOptions) -> RawObject:
@@ -274,6 +286,8 @@ class LocalDriver(LocalBase):
 
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
         opened = self._now()
+        if folders.is_folder(source.key) and folders.is_folder(target.key):
+            return await self._keep_as(source, target, options)
         origin, goal = Target(source.bucket, source.key), Target(target.bucket, target.key)
         copy = Copy(opened.ground, origin, goal, options)
         try:
@@ -300,6 +314,11 @@ class LocalDriver(LocalBase):
         """By rename where nothing of the record changes; else a copy, then the delete of just
         what was copied."""
         opened = self._now()
+        if folders.is_folder(source.key) and folders.is_folder(target.key):
+            info = await self._keep_as(source, target, options)
+            if source != target:
+                await self.delete(source.bucket, source.key, DeleteOptions())
+            return info
         origin, goal = Target(source.bucket, source.key), Target(target.bucket, target.key)
         is_plain = options.metadata is None and options.content_type is None
         if source == target:

@@ -47,6 +47,7 @@ from trove_async.errors import (
     DriverClosedError,
     InvalidInputError,
     InvalidKeyError,
+    ObjectChangedError,
     TroveError,
     UnsupportedError,
     WrongLoopError,
@@ -206,6 +207,17 @@ class SFTPDriver:
         async with self._verb("put", target) as opened, opened.pool.use() as link:
             return await folders.make(opened.ground, link, target, options)
 
+    async def _keep_as(
+        self, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo:
+        info = await self.head(source.bucket, source.key, HeadOptions())
+        if options.source_if_match not in (None, info.etag):
+            raise ObjectChangedError("the source changed", bucket=source.bucket, key=source.key)
+        put = PutOptions(
+            info.content_type, options.metadata or {}, if_none_match=options.if_none_match
+        )
+        return await self.put(target.bucket, target.key, OneChunk(b""), put)
+
     async def get(self, bucket: str, key: str, options: GetOptions) -> RawObject:
         opened = self._now()
         _no_versions(options.version_id)
@@ -264,6 +276,8 @@ class SFTPDriver:
 
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
         self._refuse(None, options.if_none_match)
+        if folders.is_folder(source.key) and folders.is_folder(target.key):
+            return await self._keep_as(source, target, options)
         origin = PathTarget(source.bucket, source.key)
         goal = PathTarget(target.bucket, target.key)
         async with self._verb("copy", origin) as opened:
@@ -275,6 +289,10 @@ class SFTPDriver:
             if options == CopyOptions():
                 return await self.head(source.bucket, source.key, HeadOptions())
             return await self.copy(source, target, options)
+        if folders.is_folder(source.key) and folders.is_folder(target.key):
+            info = await self._keep_as(source, target, options)
+            await self.delete(source.bucket, source.key, DeleteOptions())
+            return info
         origin = PathTarget(source.bucket, source.key)
         goal = PathTarget(target.bucket, target.key)
         async with self._verb("move", origin) as opened:
