@@ -54,6 +54,10 @@ async def test_the_driver_works_with_the_emulator() -> None:
             await bucket.put("long", long)
             assert await bucket.get_bytes("long") == long
             assert await bucket.get_bytes("long", range=slice(256, 260)) == long[:4]
+            longer = long * 2
+            await bucket.put("long", longer, concurrency=2)  # composed
+            assert await bucket.get_bytes("long") == longer
+            assert await driver.list_uploads("bucket", "") == []
             await bucket.copy("long", "copied")
             page = await bucket.list_page()
             assert [info.key for info in page.objects] == sorted([*NAMES, "long", "copied"])

@@ -51,7 +51,7 @@ class GCSConfig:
     """Bytes, rounded up to 256 KiB. A body that fits into one part is a single request; a put
     holds at most two parts in memory."""
     concurrency: int = 16
-    """Requests on their way at once for verbs over many keys."""
+    """Requests on their way at once for deletes of many keys, and for composing many parts."""
     parts_at_once: int = 1
     """Parts of one long put on their way at once, where the put does not say. Above 1 the
     parts are objects of their own for a while, composed at the end: see the documentation for
