@@ -46,6 +46,14 @@ class Holder:
         self._store = await asyncio.shield(self._opening)
         return self._store
 
+    @property
+    def is_near(self) -> bool:
+        """Whether the open store's objects are on this machine."""
+        if self._store is None:
+            return False
+        features = self._store.driver.features
+        return features.min_part_size is None and features.max_part_size is None
+
     async def _open(self) -> Trove:
         return await self._start()
 
