@@ -41,6 +41,7 @@ async def test_v1_remove_all_of_5000_removes_5000(kind: str, tmp_path: Path) -> 
         assert await names(fs) == ["d2"]
 
 
+@pytest.mark.parametrize("kind", ["memory", "local"])
 async def test_v1_a_stat_sees_a_directory_behind_a_page_of_siblings(store: trove.Trove) -> None:
     fs = store.vfs("box")
     await asyncio.gather(*(store.put("box", f"a-{n:04}", b"") for n in range(1100)))
