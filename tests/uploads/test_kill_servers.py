@@ -140,7 +140,7 @@ async def swept(place: Place, kind: str, parts: int, *, steps: int, cuts: list[f
     return len(points)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("rclone", "plain"), ("sshd", "sealed")])
+@pytest.mark.parametrize(("name", "kind"), [("sshd", "sealed")])
 async def test_a_killed_upload_to_a_server_goes_on(
     request: pytest.FixtureRequest, tmp_path: Path, name: str, kind: str
 ) -> None:
