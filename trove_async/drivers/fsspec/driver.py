@@ -129,10 +129,16 @@ class FsspecDriver:
             raise WrongLoopError("the driver was opened in another event loop", backend=self.name)
         return self._ground
 
-    async def run(self, work: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    async def run(
+        self,
+        work: Callable[[], T],
+        undo: Callable[[T], object] | None = None,
+        *,
+        is_long: bool = False,
+    ) -> T:
         """``work`` runs to its end whatever happens to the task; ``undo`` then takes back what
-        it gave."""
-        if self.in_memory:
+        it gave. ``is_long``: by a worker, also in memory."""
+        if self.in_memory and not is_long:
             return work()
         if self._hop is None:
             raise DriverClosedError("the driver is closed", backend=self.name)
@@ -239,12 +245,13 @@ class FsspecDriver:
                 size = found.identity.size
                 start, stop = options.range.resolve(size) if options.range else (0, size)
             except BaseException:
-                await self._closed(file)
+                await self.close_file(file)
                 raise
         body = Body(self, ground, target, found.identity, file, start, stop)
         return RawObject(found.info, body, start, stop)
 
-    async def _closed(self, file: BinaryIO) -> None:
+    async def close_file(self, file: BinaryIO) -> None:
+        """Also once the driver is closed."""
         if self._hop is None or self.in_memory:
             file.close()
         else:
@@ -271,7 +278,7 @@ class FsspecDriver:
         self._opened()
         bucket_path(bucket)
         with translating(self.name, "list", bucket):
-            return await self.run(lambda: self._lister.page(bucket, options))
+            return await self.run(lambda: self._lister.page(bucket, options), is_long=True)
 
     async def copy(self, source: ObjectRef, target: ObjectRef, options: CopyOptions) -> ObjectInfo:
         ground = self._opened()

@@ -341,7 +341,8 @@ class Ground:
             with suppress(FileNotFoundError):
                 self.fs.rm_file(path)
             self.forget(self.record_path(target, before))
-            folders = target.key.split("/")[:-1]
+            # In memory each look into a folder looks at every file there is; nobody sees empty ones.
+            folders = [] if self.in_memory else target.key.split("/")[:-1]
             while folders:
                 try:
                     self.fs.rmdir(f"{self.root}/{target.bucket}/{'/'.join(folders)}")

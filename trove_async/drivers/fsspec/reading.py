@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO, Final, Protocol, TypeVar
 
-from trove_async._threads import settle
 from trove_async.driver.paths import PathTarget
 from trove_async.drivers.fsspec.faults import translating
 from trove_async.drivers.fsspec.ground import Ground
@@ -23,6 +22,7 @@ class Running(Protocol):
     @property
     def name(self) -> str: ...
     async def run(self, work: Callable[[], T], undo: None = None) -> T: ...
+    async def close_file(self, file: BinaryIO) -> None: ...
 
 
 class Body:
@@ -78,7 +78,5 @@ class Body:
     async def aclose(self) -> None:
         file, self._file = self._file, None
         self._at = self._stop
-        if file is None:
-            return
-        closing = asyncio.ensure_future(self._driver.run(file.close))
-        await settle(closing)
+        if file is not None:
+            await self._driver.close_file(file)
