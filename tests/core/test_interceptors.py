@@ -119,6 +119,7 @@ VERBS: dict[str, tuple[set[str], Callable[[Trove], Awaitable[object]]]] = {
     "versions": ({"versions"}, lambda s: s.versions("box", "k")),
     "restore": ({"versions", "restore"}, restored),
     "get_tags": ({"get_tags"}, lambda s: s.get_tags("box", "k")),
+    "owned": ({"owned"}, lambda s: s.owned("box", "k")),
     "set_tags": ({"set_tags"}, lambda s: s.set_tags("box", "k", {"a": "b"})),
     "get_lifecycle": ({"get_lifecycle"}, lambda s: s.get_lifecycle("box")),
     "set_lifecycle": ({"set_lifecycle"}, lambda s: s.set_lifecycle("box", [RULE])),

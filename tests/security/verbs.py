@@ -77,6 +77,7 @@ BY_KEY: Final[dict[str, Verb]] = {
     "versions": lambda s, b, k: s.versions(b, k),
     "restore": lambda s, b, k: s.restore(b, k, "v1"),
     "get_tags": lambda s, b, k: s.get_tags(b, k),
+    "owned": lambda s, b, k: s.owned(b, k),
     "set_tags": lambda s, b, k: s.set_tags(b, k, {"a": "b"}),
 }
 BY_BUCKET: Final[dict[str, Verb]] = {
