@@ -341,7 +341,7 @@ class Ground:
             with suppress(FileNotFoundError):
                 self.fs.rm_file(path)
             self.forget(self.record_path(target, before))
-            # In memory each look into a folder looks at every file there is; nobody sees empty ones.
+            # In memory a look into a folder looks at every file there is; empty ones do no harm.
             folders = [] if self.in_memory else target.key.split("/")[:-1]
             while folders:
                 try:
