@@ -55,6 +55,14 @@ async def _session(store: Trove, bucket: str, key: str) -> object:
     return session
 
 
+async def _cas(store: Trove, bucket: str, key: str) -> object:
+    return await store.cas(bucket).store(b"x")
+
+
+async def _vfs(store: Trove, bucket: str, key: str) -> object:
+    return await store.vfs(bucket).exists("there")
+
+
 BY_KEY: Final[dict[str, Verb]] = {
     "put": lambda s, b, k: s.put(b, k, b"x"),
     "put raw": lambda s, b, k: s.put(b, k, b"x", raw=True),
@@ -89,11 +97,14 @@ BY_BUCKET: Final[dict[str, Verb]] = {
     "watch": _watch,
     "get_lifecycle": lambda s, b, k: s.get_lifecycle(b),
     "set_lifecycle": lambda s, b, k: s.set_lifecycle(b, []),
+    "cas": _cas,
+    "vfs": _vfs,
 }
 NAMELESS: Final = frozenset(
     {
         *("aopen", "aclose", "backend", "bucket", "driver", "list_buckets", "ping"),
         *("pool", "pools"),
+        "features",  # what a key's backend can do: nothing is asked of the backend
         *("use", "remove", "registrations"),
     }
 )
