@@ -86,11 +86,13 @@ class Opened:
         "configuring",
         "connection",
         "control",
+        "has_md5",
         "loop",
         "pid",
         "plane",
         "server",
         "watches",
+        "wholes",
     )
 
     def __init__(
@@ -110,6 +112,10 @@ class Opened:
         self.pid = os.getpid()
         self.watches: list[Closable] = []
         self.configuring = asyncio.Lock()
+        self.has_md5 = False
+        """Seen: the server repeats no CRC32, and its etags are MD5s."""
+        self.wholes: dict[str, bool] = {}
+        """Seen, by bucket: whether the etag of an object made of parts is the MD5 of it all."""
 
 
 class S3Base:

@@ -13,11 +13,12 @@ from trove_async.driver import Chunks, HeadOptions, PutOptions
 from trove_async.driver.conditions import check_write
 from trove_async.driver.finishing import dropped, finished
 from trove_async.driver.parallel import Parallel
-from trove_async.driver.supply import Supply
+from trove_async.driver.supply import Part, Supply
 from trove_async.drivers.s3.base import Opened
 from trove_async.drivers.s3.config import LEAST_PART, MOST_PART, MOST_PARTS, S3Config
 from trove_async.drivers.s3.info import http_time, meta_headers, unquoted
 from trove_async.drivers.s3.listed import crc_of_all, etag_of, listed, size_of_part
+from trove_async.drivers.s3.sums import Sums, WholeMD5
 from trove_async.drivers.s3.writing import (
     Writes,
     put_headers,
@@ -219,6 +220,7 @@ class Multipart(Writes):
         options: PutOptions,
         size: int,
         crc: str | None,
+        md5: str | None = None,
     ) -> ObjectInfo:
         params: dict[str, Any] = {
             "UploadId": upload_id,
@@ -254,7 +256,13 @@ class Multipart(Writes):
             raise UploadIntegrityError(
                 "the server put other bytes together than were sent", bucket=bucket, key=key
             )
-        return await self._completed(opened, bucket, key, answer, size, options)
+        is_as_sent = unquoted(answer.get("ETag")) == etag_of(listed)
+        if md5 is not None and is_as_sent and opened.wholes.get(bucket):
+            return _info(key, answer, size, options, md5)
+        info = await self._completed(opened, bucket, key, answer, size, options)
+        if md5 is not None and is_as_sent:
+            opened.wholes[bucket] = info.etag == md5
+        return info
 
     async def _completed(
         self,
@@ -266,7 +274,8 @@ class Multipart(Writes):
         options: PutOptions,
     ) -> ObjectInfo:
         """Asks for what the answer does not say: the time, and the etag of servers that give
-        another one afterwards."""
+        another one afterwards. Some of those hash the whole object for it, which is why they
+        are asked no more once that is known."""
         etag, version = unquoted(answer.get("ETag")), _real(answer.get("VersionId"))
         info: ObjectInfo | None = None
         with suppress(ObjectNotFoundError):
@@ -282,21 +291,7 @@ class Multipart(Writes):
             is_ours or (opened.server.has_folders and info.stored_size == size)
         ):
             return info
-        # Another writer was here since.
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return ObjectInfo(
-            key,
-            size,
-            size,
-            options.content_type,
-            etag,
-            http_time(date),
-            dict(options.metadata),
-            None,
-            version,
-            options.storage_class,
-            None,
-        )
+        return _info(key, answer, size, options, etag)  # another writer was here since
 
     async def _own(
         self,
@@ -331,19 +326,19 @@ class Multipart(Writes):
     ) -> ObjectInfo:
         await self._check_condition(bucket, key, options)
         upload_id = await self.initiate_multipart(bucket, key, options)
-        parallel = Parallel(
-            lambda number, part: sent_part(
-                opened,
-                bucket,
-                key,
-                upload_id,
-                number,
-                part,
-                self.config.checksum == "when_supported",
-            ),
-            options.concurrency or self.config.concurrency,
-            MOST_PARTS,
-        )
+        is_summed = self.config.checksum == "when_supported"
+        is_candidate = opened.server.has_folders and opened.wholes.get(bucket, True)
+        whole = WholeMD5() if is_candidate else None
+
+        async def send(number: int, part: Part) -> tuple[str, Sums]:
+            hashed = None if whole is None else whole.follow(number, part)
+            done = await sent_part(opened, bucket, key, upload_id, number, part, is_summed)
+            if hashed is not None:
+                await asyncio.shield(hashed)
+            return done
+
+        concurrency = options.concurrency or self.config.concurrency
+        parallel = Parallel(send, concurrency, MOST_PARTS)
         first = self._part_size(options)
 
         def size_of(number: int) -> int:
@@ -352,17 +347,17 @@ class Multipart(Writes):
 
         try:
             await parallel.run(supply, options.size, size_of)
-            is_full = self.config.checksum == "when_supported"
             completing = asyncio.ensure_future(
                 self._complete(
                     opened,
                     bucket,
                     key,
                     upload_id,
-                    listed(parallel.sent, is_full),
+                    listed(parallel.sent, is_summed),
                     options,
                     parallel.size,
-                    crc_of_all(parallel.sent) if is_full else None,
+                    crc_of_all(parallel.sent) if is_summed else None,
+                    None if whole is None else whole.hexdigest(),
                 )
             )
             return await finished(completing, grace=_GRACE)
@@ -387,6 +382,26 @@ class Multipart(Writes):
         await dropped(
             lambda: self.abort_multipart(bucket, key, upload_id), f"upload {upload_id}", reason
         )
+
+
+def _info(
+    key: str, answer: dict[str, Any], size: int, options: PutOptions, etag: str
+) -> ObjectInfo:
+    """What is known of a completed upload without asking."""
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return ObjectInfo(
+        key,
+        size,
+        size,
+        options.content_type,
+        etag,
+        http_time(date),
+        dict(options.metadata),
+        None,
+        _real(answer.get("VersionId")),
+        options.storage_class,
+        None,
+    )
 
 
 def _check_id(bucket: str, key: str, upload_id: str) -> None:

@@ -104,23 +104,38 @@ def is_md5(etag: str) -> bool:
     return _MD5.fullmatch(etag) is not None
 
 
-async def compare(headers: Mapping[str, str], part: Part, sums: Sums) -> None:
-    """What the server says it got, against what was sent: its CRC32, else an etag that is an
-    MD5 (RFC 1321 hex; under KMS it is none). UploadIntegrityError."""
-    theirs = headers.get("x-amz-checksum-crc32")
-    if theirs is not None:
-        if theirs != base64_crc(sums.crc):
-            raise UploadIntegrityError("the server got other bytes than were sent")
-        return
-    encryption = headers.get("x-amz-server-side-encryption", "")
-    etag = unquoted(headers.get("etag"))
-    if encryption in ("", "AES256") and is_md5(etag):
-        if part.size <= _INLINE:
-            ours = md5_of(part)
-        else:
-            ours = await asyncio.get_running_loop().run_in_executor(cpu_pool(), md5_of, part)
-        if etag != ours:
-            raise UploadIntegrityError("the server got other bytes than were sent")
+async def sent(opened: Opened, request: Request, part: Part, sums: Sums) -> Mapping[str, str]:
+    """Headers of the answer, once what the server says it got is what was sent: its CRC32, else
+    an etag that is an MD5 (RFC 1321 hex; under KMS it is none). UploadIntegrityError."""
+    hashing: asyncio.Future[str] | None = None
+    if opened.has_md5 and part.size > _INLINE:  # while the network is waited for
+        hashing = _md5_in_thread(part)
+    try:
+        headers = (await opened.plane.send(request)).headers
+        theirs = headers.get("x-amz-checksum-crc32")
+        if theirs is not None:
+            opened.has_md5 = False
+            if theirs != base64_crc(sums.crc):
+                raise UploadIntegrityError("the server got other bytes than were sent")
+            return headers
+        encryption = headers.get("x-amz-server-side-encryption", "")
+        etag = unquoted(headers.get("etag"))
+        if encryption in ("", "AES256") and is_md5(etag):
+            opened.has_md5 = True
+            if part.size <= _INLINE:
+                ours = md5_of(part)
+            else:
+                ours = await (hashing or _md5_in_thread(part))
+            if etag != ours:
+                raise UploadIntegrityError("the server got other bytes than were sent")
+        return headers
+    finally:
+        if hashing is not None:
+            hashing.cancel()
+
+
+def _md5_in_thread(part: Part) -> asyncio.Future[str]:
+    return asyncio.get_running_loop().run_in_executor(cpu_pool(), md5_of, part)
 
 
 async def sent_part(
@@ -133,9 +148,7 @@ async def sent_part(
     request = Request(
         "UploadPart", bucket, key, query, headers, part.pieces, part.size, sums.sha256
     )
-    answer = await opened.plane.send(request)
-    await compare(answer.headers, part, sums)
-    etag = unquoted(answer.headers.get("etag"))
+    etag = unquoted((await sent(opened, request, part, sums)).get("etag"))
     if not etag:
         raise UploadIntegrityError("a part was answered without its etag")
     return etag, sums
@@ -194,7 +207,7 @@ class Writes(Reads, ABC):
         pieces, digest = part.pieces, sums.sha256
         request = Request("PutObject", bucket, key, {}, headers, pieces, part.size, digest)
         try:
-            answer = await opened.plane.send(request)
+            said = await sent(opened, request, part, sums)
         except ObjectNotFoundError as exc:
             with storable(bucket, key, options):
                 raise exc from exc.__cause__
@@ -202,8 +215,6 @@ class Writes(Reads, ABC):
             if opened.server.has_folders and await self._in_the_way(bucket, key):
                 raise KeyConflictError("a key is the folder of another", key=key) from exc
             raise
-        said = answer.headers
-        await compare(said, part, sums)
         etag = unquoted(said.get("etag"))
         if not etag:
             raise UploadIntegrityError("the put was answered without an etag")
