@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import stat
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import event, text
@@ -62,6 +64,7 @@ class Database:
         if self.is_sqlite and not parsed.database:
             raise InvalidConfigError("catalog: sqlite:///path needs a path")
         self._engine: AsyncEngine | None = None
+        self._writer: Writer | None = None
         self._opening: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -98,8 +101,13 @@ class Database:
 
     async def close(self) -> None:
         engine, self._engine = self._engine, None
-        if engine is not None:
-            await settle(asyncio.ensure_future(engine.dispose()))
+        writer, self._writer = self._writer, None
+        try:
+            if writer is not None:
+                await settle(asyncio.ensure_future(writer.close()))
+        finally:
+            if engine is not None:
+                await settle(asyncio.ensure_future(engine.dispose()))
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async def run(engine: AsyncEngine) -> T:
@@ -126,6 +134,15 @@ class Database:
 
         return await self._run(run)
 
+    async def visit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs ``work`` in the one writer thread of an SQLite file; it makes its own
+        transactions. For what is asked often: one hop for any number of statements."""
+        await self.open()
+        if self._writer is None:
+            self._writer = Writer(self._url.database or "")
+        with _translated():
+            return await settle(self._writer.run(work))
+
     async def _run(self, job: Callable[[AsyncEngine], Awaitable[T]]) -> T:
         await self.open()
         engine = self._engine
@@ -136,6 +153,36 @@ class Database:
                 return await job(engine)
 
         return await settle(asyncio.ensure_future(run()))
+
+
+class Writer:
+    """One connection in one thread."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trove-catalog")
+        self._connection: sqlite3.Connection | None = None
+
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        def job() -> T:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    self._path, timeout=_PATIENCE, isolation_level=None
+                )
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+            return work(self._connection)
+
+        return asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+    async def close(self) -> None:
+        def end() -> None:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, end)
+        self._thread.shutdown()  # it has nothing left to do
 
 
 class _translated:
@@ -150,7 +197,9 @@ class _translated:
             isinstance(error, DBAPIError) and error.connection_invalidated
         ):
             raise UnavailableError(f"the catalog does not answer: {error.orig}") from error
-        if isinstance(error, SQLAlchemyError):
+        if isinstance(error, sqlite3.OperationalError):
+            raise UnavailableError(f"the catalog does not answer: {error}") from error
+        if isinstance(error, SQLAlchemyError | sqlite3.Error):
             raise BackendError(f"the catalog failed: {type(error).__name__}") from error
         if type(error).__module__.startswith("asyncpg"):  # of a connection that is not made
             if type(error).__name__ in ("CannotConnectNowError", "TooManyConnectionsError"):

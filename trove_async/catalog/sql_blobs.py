@@ -42,6 +42,7 @@ from trove_async.catalog.grouping import Grouped
 from trove_async.catalog.schema import blobs, pins, refs, uploads
 from trove_async.catalog.sql_collecting import SQLCollecting
 from trove_async.catalog.sql_rows import columns_of
+from trove_async.catalog.sqlite_orders import carry_out_all, find
 from trove_async.errors import BlobNotFoundError, CasInvariantError, TroveError
 
 __all__ = ["SQLBlobs"]
@@ -156,6 +157,11 @@ class SQLBlobs(SQLCollecting):
     async def _carry_out(
         self, orders: Sequence[Order]
     ) -> Sequence[Claim | bool | Exception | None]:
+        if self._database.is_sqlite:
+            return await self._database.visit(
+                lambda connection: carry_out_all(connection, self._space, orders, self._ticks)
+            )
+
         async def work(
             connection: AsyncConnection,
         ) -> Sequence[Claim | bool | Exception | None]:
@@ -264,6 +270,12 @@ class SQLBlobs(SQLCollecting):
     # -- readers -----------------------------------------------------------------------------
 
     async def find(self, digest: str) -> Blob | None:
+        if self._database.is_sqlite:
+            now = self._ticks()
+            return await self._database.visit(
+                lambda connection: find(connection, self._space, digest, now)
+            )
+
         async def work(connection: AsyncConnection) -> Blob | None:
             return (await self._looked_up(connection, [digest])).get(digest)
 

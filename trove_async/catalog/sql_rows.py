@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from trove_async.catalog.blobs import Blob
-from trove_async.catalog.clock import ticks
+from trove_async.catalog.clock import ticks, utc_now
 from trove_async.catalog.database import Database, TakenMeanwhile
 from trove_async.catalog.schema import blobs, pins
 
@@ -62,9 +62,12 @@ class SQLRows:
         self._space = space
         self._clock = clock
 
+    def _ticks(self) -> int:
+        return ticks(utc_now() if self._clock is None else self._clock())
+
     async def _now(self, connection: AsyncConnection) -> int:
         if self._clock is not None:
-            return ticks(self._clock())
+            return self._ticks()
         return int((await connection.execute(_DATABASE_NOW)).scalar_one())
 
     async def _locked(

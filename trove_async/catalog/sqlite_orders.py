@@ -1,0 +1,105 @@
+"""What writers ask of an index in SQLite, carried out in one visit of its writer thread.
+
+By plain statements: through the asynchronous engine each of them is a visit of its own, and a
+store of small content asks for two transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from trove_async.catalog.blobs import Blob, Claim, Order, carry_out
+from trove_async.errors import TroveError
+
+__all__ = ["carry_out_all", "find"]
+
+_NAMES = "digest, gen, size, stored_size, state, refs, zero_since, state_since, writer_lease"
+_ROW = f"SELECT {_NAMES}, damaged FROM trove_cas_blob WHERE space = ? AND digest = ?"
+_FIND = (
+    f"SELECT {_NAMES}, damaged, EXISTS (SELECT 1 FROM trove_cas_pin AS p WHERE p.space = b.space "
+    "AND p.digest = b.digest AND (p.expires_at IS NULL OR p.expires_at > ?)) "
+    "FROM trove_cas_blob AS b WHERE space = ? AND digest = ?"
+)
+_HAS_REF = "SELECT 1 FROM trove_cas_ref WHERE space = ? AND digest = ? AND owner = ?"
+_SAVE = (
+    f"REPLACE INTO trove_cas_blob (space, {_NAMES}, damaged) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ADD_REF = "INSERT INTO trove_cas_ref (space, digest, owner) VALUES (?, ?, ?)"
+_DROP_REF = "DELETE FROM trove_cas_ref WHERE space = ? AND digest = ? AND owner = ?"
+_FORGET = "DELETE FROM trove_cas_upload WHERE space = ? AND id = ?"
+
+Answers = Sequence[Claim | bool | Exception | None]
+
+
+def carry_out_all(
+    connection: sqlite3.Connection, space: str, orders: Sequence[Order], ticks: Callable[[], int]
+) -> Answers:
+    """One transaction; durable when this returns."""
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        answers = _carried_out(cursor, space, orders, ticks())
+    except BaseException:
+        cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("COMMIT")
+    return answers
+
+
+def find(connection: sqlite3.Connection, space: str, digest: str, now: int) -> Blob | None:
+    row = connection.execute(_FIND, (now, space, digest)).fetchone()
+    return None if row is None else Blob(*row[:9], damaged=bool(row[9]), pinned=bool(row[10]))
+
+
+def _carried_out(cursor: sqlite3.Cursor, space: str, orders: Sequence[Order], now: int) -> Answers:
+    rows: dict[str, Blob | None] = {}
+    before: dict[str, tuple[object, ...] | None] = {}
+    known: set[tuple[str, str]] = set()
+    asked: set[tuple[str, str]] = set()
+    for order in orders:
+        digest = order.digest
+        if digest not in rows:
+            found = cursor.execute(_ROW, (space, digest)).fetchone()
+            before[digest] = found
+            rows[digest] = None if found is None else Blob(*found[:9], damaged=bool(found[9]))
+        pair = (order.owner, digest)
+        if before[digest] is not None and pair not in asked:
+            asked.add(pair)
+            if cursor.execute(_HAS_REF, (space, digest, order.owner)).fetchone() is not None:
+                known.add(pair)
+    then = set(known)
+    answers: list[Claim | bool | Exception | None] = []
+    for order in orders:
+        try:
+            rows[order.digest], answer = carry_out(order, rows[order.digest], then, now)
+        except TroveError as exc:
+            answers.append(exc)
+            continue
+        if answer is True and order.upload is not None:
+            cursor.execute(_FORGET, (space, order.upload))
+        answers.append(answer)
+    changed = [
+        (space, *values)
+        for digest, blob in rows.items()
+        if blob is not None and (values := _values(blob)) != before[digest]
+    ]
+    cursor.executemany(_SAVE, changed)
+    cursor.executemany(_ADD_REF, [(space, digest, owner) for owner, digest in then - known])
+    cursor.executemany(_DROP_REF, [(space, digest, owner) for owner, digest in known - then])
+    return answers
+
+
+def _values(blob: Blob) -> tuple[object, ...]:
+    return (
+        blob.digest,
+        blob.gen,
+        blob.size,
+        blob.stored_size,
+        blob.state,
+        blob.refs,
+        blob.zero_since,
+        blob.state_since,
+        blob.writer_lease,
+        int(blob.damaged),
+    )
