@@ -144,6 +144,11 @@ OUTSIDE = {
     "remove",
     "registrations",
     "uploads",
+    # their verbs are made of those below
+    "cas",
+    "vfs",
+    # asks no backend anything
+    "features",
 }
 
 
