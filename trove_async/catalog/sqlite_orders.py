@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from trove_async.catalog.blobs import Blob, Claim, Order, carry_out
 from trove_async.errors import TroveError
@@ -49,7 +50,7 @@ def carry_out_all(
 
 def find(connection: sqlite3.Connection, space: str, digest: str, now: int) -> Blob | None:
     row = connection.execute(_FIND, (now, space, digest)).fetchone()
-    return None if row is None else Blob(*row[:9], damaged=bool(row[9]), pinned=bool(row[10]))
+    return None if row is None else _blob(row, bool(row[10]))
 
 
 def _carried_out(cursor: sqlite3.Cursor, space: str, orders: Sequence[Order], now: int) -> Answers:
@@ -62,7 +63,7 @@ def _carried_out(cursor: sqlite3.Cursor, space: str, orders: Sequence[Order], no
         if digest not in rows:
             found = cursor.execute(_ROW, (space, digest)).fetchone()
             before[digest] = found
-            rows[digest] = None if found is None else Blob(*found[:9], damaged=bool(found[9]))
+            rows[digest] = None if found is None else _blob(found)
         pair = (order.owner, digest)
         if before[digest] is not None and pair not in asked:
             asked.add(pair)
@@ -88,6 +89,11 @@ def _carried_out(cursor: sqlite3.Cursor, space: str, orders: Sequence[Order], no
     cursor.executemany(_ADD_REF, [(space, digest, owner) for owner, digest in then - known])
     cursor.executemany(_DROP_REF, [(space, digest, owner) for owner, digest in known - then])
     return answers
+
+
+def _blob(row: tuple[Any, ...], pinned: bool = False) -> Blob:
+    digest, gen, size, stored, state, refs, zero, since, lease, damaged, *_ = row
+    return Blob(digest, gen, size, stored, state, refs, zero, since, lease, bool(damaged), pinned)
 
 
 def _values(blob: Blob) -> tuple[object, ...]:
