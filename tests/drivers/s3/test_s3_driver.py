@@ -110,6 +110,7 @@ def test_every_parameter_of_a_dsn_arrives() -> None:
     assert made("s3://b?anonymous=true").config.anonymous
     assert made("s3://b?profile=dev").config.profile == "dev"
     assert made("s3://b?accelerated=true").config.accelerated
+    assert made("s3://b?sign_payload=false").config.sign_payload is False
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 
 import pytest
 from aiohttp import ClientConnectionError, ClientPayloadError, ServerDisconnectedError
 
+from tests.servers.s3 import KEY, SECRET
+from trove_async._chunks import OneChunk
+from trove_async.driver import PutOptions
+from trove_async.drivers.s3 import S3Config, S3Driver
 from trove_async.drivers.s3.connection import Response
 from trove_async.drivers.s3.framing import Chunked, framing_of, read_head
 from trove_async.drivers.s3.http1 import Http1
+from trove_async.drivers.s3.transport import Proxied
 from trove_async.errors import InvalidInputError
 
 MiB = 1024 * 1024
@@ -327,3 +333,42 @@ async def test_idle_connections_go_and_make_room_for_another_host() -> None:
         looks()
         await asyncio.sleep(0.01)
         assert not http._all
+
+
+@pytest.mark.parametrize("signed", [None, True, False])
+async def test_a_body_is_signed_unless_told_otherwise(signed: bool | None) -> None:
+    """Over plain HTTP."""
+    async with scripted() as script:
+        driver = S3Driver(
+            S3Config(
+                endpoint=script.origin, region="r", key=KEY, secret=SECRET, sign_payload=signed
+            )
+        )
+        await driver.open()
+        try:
+            await driver.put("b", "k", OneChunk(b"body"), PutOptions(size=4))
+        finally:
+            await driver.close()
+        sent = script.requests[-1]
+        digest = b"UNSIGNED-PAYLOAD" if signed is False else sha256(b"body").hexdigest().encode()
+        assert b"x-amz-content-sha256: " + digest in sent
+
+
+async def test_behind_a_proxy_aiohttp_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that nobody resolves: only the proxy is asked for it."""
+    async with scripted() as script:
+        monkeypatch.setenv("http_proxy", script.origin)
+        http = Proxied(S3Config(region="r"))
+        try:
+            for body in ([], [bytes(MiB)] * 3):
+                size = sum(map(len, body))
+                headers = {"content-length": str(size)}
+                where = "http://nowhere.invalid"
+                response = await http.request("PUT", where, "/b/k", "h", headers, body, size)
+                assert response.status == 200
+                assert await response.content.readany() == b"ok"
+                response.release()
+        finally:
+            await http.close()
+        assert script.requests[0].startswith(b"PUT http://nowhere.invalid/b/k ")
+        assert script.bodies == [0, 3 * MiB]

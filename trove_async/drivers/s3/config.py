@@ -59,6 +59,10 @@ class S3Config:
     checksum: ChecksumMode = "when_supported"
     """``when_supported``: a CRC32 travels with every upload and whole reads are checked by it.
     ``when_required``: for servers that refuse the headers."""
+    sign_payload: bool | None = None
+    """Whether the signature covers the SHA-256 of what is put, at the cost of that hash. None:
+    where no TLS protects the body, as the AWS tools do. False over plain HTTP leaves bodies to
+    whoever is on the way."""
     conditional: bool | None = None
     """False for a server that ignores preconditions: asking for one is then UnsupportedError.
     None: True, but for servers known to ignore them."""
@@ -126,7 +130,7 @@ def config_of(dsn: DSN) -> S3Config:
     dsn.allow(
         *("region", "endpoint", "path_style", "token", "profile", "anonymous", "checksum"),
         *("conditional", "part_size", "concurrency", "accelerated", "sse", "kms_key"),
-        *("versioning", "direct"),
+        *("versioning", "direct", "sign_payload"),
     )
     if dsn.port is not None or dsn.path.strip("/"):
         dsn.reject("only a bucket follows s3://; a server is named by endpoint=")
@@ -147,6 +151,7 @@ def config_of(dsn: DSN) -> S3Config:
                 "ChecksumMode",
                 dsn.choice("checksum", "when_supported", "when_supported", "when_required"),
             ),
+            sign_payload=_flag(dsn, "sign_payload"),
             conditional=_flag(dsn, "conditional"),
             part_size=dsn.number("part_size", 8 * MiB, least=LEAST_PART, most=MOST_PART),
             concurrency=dsn.number("concurrency", 4, most=1000),

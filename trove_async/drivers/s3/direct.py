@@ -55,8 +55,10 @@ class Direct:
         self._regions: dict[str, str] = {}  # of buckets that live elsewhere
         self._ring = ring
         self._limiter = limiter
-        self.wants_digest = not self._addresses[region].is_secure
-        """Whether the body's SHA-256 is signed: where no TLS protects it."""
+        wanted = config.sign_payload
+        is_secure = self._addresses[region].is_secure
+        self.wants_digest = not is_secure if wanted is None else wanted
+        """Whether the body's SHA-256 is signed."""
 
     async def close(self) -> None:
         await self._http.close()
