@@ -71,4 +71,5 @@ class RebuildReport:
     found: int
     """Blobs in storage."""
     recovered: list[str]
-    """Digests that the index did not know; they are live and pinned now."""
+    """Digests that the index did not know, or took for unwanted or unfinished; they are live
+    and pinned now."""

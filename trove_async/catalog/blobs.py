@@ -244,8 +244,15 @@ def adopt(blob: Blob | None, digest: str, gen: int, size: int, now: int) -> Blob
 def recover(
     blob: Blob | None, digest: str, gen: int, size: int, stored_size: int, now: int
 ) -> Blob | None:
-    """An object found in storage becomes a live blob; None where the row knows better."""
+    """An object found in storage becomes a live blob; None where the row knows better. A row
+    that says nobody wants it does not: it may be of an older copy of the index."""
     if blob is not None and blob.gen >= gen:
-        return None
+        is_unwanted = blob.state in (LIVE, CONDEMNED) and not blob.refs and not blob.pinned
+        if blob.gen > gen or not (is_unwanted or blob.state == RESERVED):
+            return None
+        if blob.state != RESERVED:
+            size = blob.size
     refs = 0 if blob is None else blob.refs
-    return Blob(digest, gen, size, stored_size, LIVE, refs, None if refs else now, now)
+    is_damaged = blob is not None and blob.gen == gen and blob.damaged
+    since = None if refs else now
+    return Blob(digest, gen, size, stored_size, LIVE, refs, since, now, None, is_damaged)

@@ -284,8 +284,11 @@ class MemoryBlobs:
     ) -> list[str]:
         now = self._ticks()
         recovered: list[str] = []
+        pinned = self._pinned()
         for digest, gen, size, stored_size in objects:
             known = self._rows.get(digest)
+            if known is not None:
+                known.pinned = digest in pinned
             blob = recover(known, digest, gen, size, stored_size, now)
             if blob is None:
                 continue

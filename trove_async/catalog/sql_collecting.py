@@ -256,7 +256,9 @@ class SQLCollecting(SQLRows):
         self, objects: Sequence[tuple[str, int, int, int]], pin_reason: str
     ) -> list[str]:
         async def work(connection: AsyncConnection) -> list[str]:
-            rows, now = await self._locked(connection, sorted({o[0] for o in objects}))
+            names = sorted({o[0] for o in objects})
+            _, now = await self._locked(connection, names)
+            rows = await self._looked_up(connection, names, now)
             known = set(rows)
             changed: dict[str, Blob] = {}
             for digest, gen, size, stored_size in objects:
