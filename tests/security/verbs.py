@@ -91,14 +91,14 @@ BY_KEY: Final[dict[str, Verb]] = {
 BY_BUCKET: Final[dict[str, Verb]] = {
     "list": _list,
     "list_page": lambda s, b, k: s.list_page(b, prefix=k),
+    "vfs": _vfs,
+    "cas": _cas,  # makes the bucket that it is given: before those that remove it
     "create_bucket": lambda s, b, k: s.create_bucket(b),
     "delete_bucket": lambda s, b, k: s.delete_bucket(b),
     "delete_bucket force": lambda s, b, k: s.delete_bucket(b, force=True),
     "watch": _watch,
     "get_lifecycle": lambda s, b, k: s.get_lifecycle(b),
     "set_lifecycle": lambda s, b, k: s.set_lifecycle(b, []),
-    "cas": _cas,
-    "vfs": _vfs,
 }
 NAMELESS: Final = frozenset(
     {
