@@ -82,7 +82,9 @@ async def large(report: Report, clients: list[Client], size: int, rounds: int) -
             question,
             sides,
             1.0,
-            "two cores shared with the server; SHA-256 and MD5, which opendal leaves out",
+            "two cores shared with the server; SHA-256 and MD5, which opendal leaves out"
+            if verb == "put"
+            else "the server hashes the object before its first byte; one thread reads",
         )
 
 
