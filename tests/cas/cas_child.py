@@ -1,0 +1,56 @@
+"""A process that stores, reads, releases and collects the same few contents as its siblings.
+
+python -m tests.cas.cas_child TARGET CATALOG NAME SECONDS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from contextlib import suppress
+
+import trove_async as trove
+from tests.cas.contents import read, streamed
+from trove_async import BlobNotFoundError
+from trove_async.cas import writing
+
+CONTENTS = [bytes([number]) * (50 + 300 * number) for number in range(6)]
+
+
+async def main(target: str, catalog: str, name: str, duration: float) -> None:
+    writing.SMALL = 500  # type: ignore[misc]  # so that some go through a temporary object
+    chance = random.Random(name)
+    counts = {"stores": 0, "condemned": 0, "deleted": 0}
+    until = time.monotonic() + duration
+    async with trove.open(target, catalog=catalog, chunk_size=256) as store:
+        cas = store.cas()
+
+        async def working(owner: str) -> None:
+            while time.monotonic() < until:
+                data = chance.choice(CONTENTS)
+                digest = (await cas.store(streamed(data, 200), owner=owner)).digest
+                counts["stores"] += 1
+                for _ in range(2):
+                    assert await read(cas, digest) == data
+                await cas.release(digest, owner=owner)
+                with suppress(BlobNotFoundError):
+                    assert await read(cas, digest) == data
+
+        async def collecting() -> None:
+            while time.monotonic() < until:
+                result = await cas.gc(grace=0, settle=0, orphan_after=0)
+                assert result.errors == [], result.errors
+                counts["condemned"] += result.condemned
+                counts["deleted"] += result.deleted
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(working(f"{name}-{number}"))
+            group.create_task(collecting())
+    print(counts["stores"], counts["condemned"], counts["deleted"])
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])))
