@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import trove_async as trove
 from tests.cas.contents import read, streamed
-from trove_async import BlobNotFoundError
+from trove_async import BlobNotFoundError, ConflictError
 from trove_async.cas import writing
 
 CONTENTS = [bytes([number]) * (50 + 300 * number) for number in range(6)]
@@ -22,7 +22,7 @@ CONTENTS = [bytes([number]) * (50 + 300 * number) for number in range(6)]
 async def main(target: str, catalog: str, name: str, duration: float) -> None:
     writing.SMALL = 500  # type: ignore[misc]  # so that some go through a temporary object
     chance = random.Random(name)
-    counts = {"stores": 0, "condemned": 0, "deleted": 0}
+    counts = {"conflicts": 0, "stores": 0, "condemned": 0, "deleted": 0}
     until = time.monotonic() + duration
     async with trove.open(target, catalog=catalog, chunk_size=256) as store:
         cas = store.cas()
@@ -30,7 +30,11 @@ async def main(target: str, catalog: str, name: str, duration: float) -> None:
         async def working(owner: str) -> None:
             while time.monotonic() < until:
                 data = chance.choice(CONTENTS)
-                digest = (await cas.store(streamed(data, 200), owner=owner)).digest
+                try:
+                    digest = (await cas.store(streamed(data, 200), owner=owner)).digest
+                except ConflictError:  # collected without a grace before this one's commit
+                    counts["conflicts"] += 1
+                    continue
                 counts["stores"] += 1
                 for _ in range(2):
                     assert await read(cas, digest) == data
@@ -49,7 +53,7 @@ async def main(target: str, catalog: str, name: str, duration: float) -> None:
             for number in range(2):
                 group.create_task(working(f"{name}-{number}"))
             group.create_task(collecting())
-    print(counts["stores"], counts["condemned"], counts["deleted"])
+    print(counts["conflicts"], counts["stores"], counts["condemned"], counts["deleted"])
 
 
 if __name__ == "__main__":

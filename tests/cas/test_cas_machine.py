@@ -232,7 +232,8 @@ def small_is_less(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ran(machine: type[Blobs], examples: int, length: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis
+    machine.total = machine.kills = 0
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples,

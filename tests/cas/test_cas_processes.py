@@ -30,8 +30,9 @@ async def together(target: str, catalog: str, seconds: float) -> None:
     for child, (_, errors) in zip(children, ended, strict=True):
         assert child.returncode == 0, errors.decode()
     counts = [[int(word) for word in out.split()] for out, _ in ended]
-    stores, condemned, deleted = (sum(column) for column in zip(*counts, strict=True))
-    print(f"\n{stores} stores, {condemned} condemned, {deleted} deleted")
+    conflicts, stores, condemned, deleted = (sum(found) for found in zip(*counts, strict=True))
+    print(f"\n{stores} stores, {conflicts} conflicts, {condemned} condemned, {deleted} deleted")
+    assert conflicts <= max(1, stores // 20)
     assert stores >= 4, "each writer did one at least"
     assert seconds < 10 or deleted > 10
     async with trove.open(target, catalog=catalog) as store:

@@ -15,7 +15,7 @@ from tests.catalog.conftest import Clock
 from trove_async import IntegrityError
 from trove_async.catalog import open_catalog
 from trove_async.drivers.memory import MemoryDriver
-from trove_async.middleware import Compress, Encrypt, Keyring
+from trove_async.middleware import Compress, Encrypt, Keyring, Middleware
 
 
 async def test_an_older_copy_of_the_index_loses_nothing_once_it_is_rebuilt(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_an_older_copy_of_the_index_loses_nothing_once_it_is_rebuilt(tmp_p
 async def rotten(layered: bool, bits: int) -> None:
     chance = random.Random(7)
     ring = Keyring({"k": bytes(32)}, active="k")
-    layers = [Compress(min_size=1), Encrypt(ring)] if layered else []
+    layers: list[Middleware] = [Compress(min_size=1), Encrypt(ring)] if layered else []
     async with trove.open(MemoryDriver(), middleware=layers, chunk_size=512) as store:
         cas = store.cas()
         data = counting(9, 5000)

@@ -159,7 +159,8 @@ class Writer:
                 info = await self._place.promote(source, key, size)
             except ObjectNotFoundError as exc:
                 raise ConflictError(
-                    "the bytes were collected while they were stored: that took longer than a day",
+                    "the bytes were collected while they were stored: another writer's reference "
+                    "to them came and went, or this took longer than a day; store them again",
                     key=source,
                 ) from exc
             if await index.commit(name, claim.gen, owner, size, info.stored_size, upload):
