@@ -12,13 +12,13 @@ import builtins
 import gc
 import secrets
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Literal, Self, TypedDict, TypeVar, Unpack
+from typing import Final, Literal, Self, TypedDict, TypeVar, Unpack
 
 from trove_async import Trove
 from trove_async.config import RetryPolicy, Timeouts
@@ -291,7 +291,7 @@ async def _run(case: Case, args: tuple[object, ...], harness: Harness) -> None:
             break
         await asyncio.sleep(0.001)
     assert not left, f"tasks are left: {left}"
-    gc.collect()
+    _HEAP.collect()
     await asyncio.sleep(0)
     assert not complaints, f"the event loop heard: {complaints}"
 
@@ -310,7 +310,7 @@ def _strict(harness: Harness) -> Iterator[None]:
         caught = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always")
         yield
-        gc.collect()
+        _HEAP.collect()
     told = tuple(harness.permitted_warnings)
     for warning in caught:
         serious = issubclass(warning.category, ResourceWarning) or (
@@ -334,7 +334,7 @@ def run_case(
     KeyboardInterrupt. Not callable from a running loop."""
     if not case.stacks and stack.name != BARE.name:
         return Result("absent", "says nothing more when transforms are in use")
-    _freeze_once()
+    _HEAP.settle()
     harness = Harness(factory, stack)
     baseline = Baseline.now()
     try:
@@ -352,12 +352,32 @@ def run_case(
     return Result("passed")
 
 
-@cache
-def _freeze_once() -> None:
-    """What was there before the first case need not be searched after every one: a collection
-    then takes a millisecond instead of fifty."""
-    gc.collect()
-    gc.freeze()
+_SLOW_COLLECTION: Final = 0.01  # seconds
+
+
+class _Heap:
+    """What was there before a case need not be searched after it: a collection then takes a
+    millisecond instead of fifty, and of a process that has run thousands of other tests
+    instead of several hundred."""
+
+    def __init__(self) -> None:
+        self._is_slow = True
+
+    def collect(self) -> None:
+        started = time.perf_counter()
+        gc.collect()
+        if time.perf_counter() - started > _SLOW_COLLECTION:
+            self._is_slow = True
+
+    def settle(self) -> None:
+        """Between two cases: leaves what is there out of later collections."""
+        if self._is_slow:
+            gc.collect()
+            gc.freeze()
+            self._is_slow = False
+
+
+_HEAP: Final = _Heap()
 
 
 def _let_go(error: BaseException) -> None:
