@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import textwrap
@@ -23,7 +24,9 @@ from tests.drivers.local.helpers_local import (
     threads,
 )
 from trove_async.driver import BucketOptions, CopyOptions, DeleteOptions, GetOptions, PutOptions
-from trove_async.drivers.local import LocalConfig, LocalDriver
+from trove_async.drivers.local import LocalConfig, LocalDriver, copying
+from trove_async.drivers.local.ground import Ground
+from trove_async.drivers.local.names import Target
 from trove_async.errors import (
     BucketNotEmptyError,
     BucketNotFoundError,
@@ -55,6 +58,30 @@ async def test_one_of_many_creators_wins(driver: LocalDriver, size: int) -> None
     assert len(won) == 1
     assert sum(isinstance(r, PreconditionFailedError) for r in results) == 19
     assert await read(driver, "d/k") == bytes([won[0]]) * size
+
+
+@pytest.mark.parametrize("times", [1, 3, 10_000])
+async def test_a_move_into_a_folder_that_others_remove_is_no_success_by_name_only(
+    driver: LocalDriver, root: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Another process deletes the folder's last file between our making it and the rename."""
+    await put(driver, "a/k", b"moved")
+    rename, left = copying._rename, times
+
+    def raced(ground: Ground, source: Target, target: Target, status: os.stat_result) -> bool:
+        nonlocal left
+        if left:
+            left -= 1
+            (root / "bucket" / "b").rmdir()
+        return rename(ground, source, target, status)
+
+    monkeypatch.setattr(copying, "_rename", raced)
+    try:
+        await driver.move(ObjectRef("bucket", "a/k"), ObjectRef("bucket", "b/k"), CopyOptions())
+    finally:
+        monkeypatch.undo()
+    assert await read(driver, "b/k") == b"moved"
+    assert await keys(driver) == ["b/k"]
 
 
 async def test_a_counter_by_compare_and_swap_loses_nothing(driver: LocalDriver) -> None:

@@ -14,6 +14,7 @@ from trove_async.drivers.local.ground import Ground
 from trove_async.drivers.local.meta import Record
 from trove_async.drivers.local.names import Target
 from trove_async.drivers.local.writer import (
+    PATIENCE,
     Staged,
     check_now,
     new_etag,
@@ -142,8 +143,13 @@ def move_file(
                     )
                 except FileExistsError:
                     return None
-            ground.settle_folder(target.folder)
-            _rename(ground, source, target, status)
+            for _ in range(PATIENCE):
+                ground.settle_folder(target.folder)
+                if _rename(ground, source, target, status):
+                    break
+                _prepare(ground, target, status)  # others removed the last file of the folder
+            else:
+                return None
             if ground.may_have_sidecars():
                 ground.sync_folder(target.folder)
                 _retire(ground, target, old)

@@ -26,6 +26,7 @@ from trove_async.errors import (
 )
 
 __all__ = [
+    "PATIENCE",
     "Removal",
     "Staged",
     "check_now",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _IOV_MAX: Final = 1024
-_PATIENCE: Final = 200  # times a rename is tried while folders come and go under it
+PATIENCE: Final = 200  # times a rename is tried while folders come and go under it
 _IN_THE_WAY: Final = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST})
 
 
@@ -234,7 +235,7 @@ def _swap(
     ground, fs = staged.ground, staged.ground.fs
     made = False
     try:
-        for _ in range(_PATIENCE):
+        for _ in range(PATIENCE):
             folder = ground.open_folder(target.folder)
             if folder is None:
                 check_write(if_match, if_none_match, None)
@@ -315,7 +316,7 @@ def _took_place(staged: Staged, leaf: bytes, folder: int) -> bool:
 def claim(staged: Staged, target: Target, record: Record) -> bytes:
     """Writes the sidecar of the staged file under a name that no other file has."""
     ground = staged.ground
-    for _ in range(_PATIENCE):
+    for _ in range(PATIENCE):
         name = target.sidecar(record.size, record.mtime)
         try:
             write_sidecar(ground, name, target, record)
