@@ -66,6 +66,16 @@ def test_no_two_nodes_share_a_name() -> None:
     assert all(name.isascii() and name.isprintable() for name in names)
 
 
+def test_a_factory_whose_server_is_not_here_skips_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "absent.py").write_text(
+        "import pytest\n\ndef factory():\n    pytest.skip('no server: apt install it')\n"
+    )
+    done = run(tmp_path, "-q", "-rs", "--trove-driver=absent:factory", "-k", "K001 or K093")
+    assert done.returncode == 0, done.stdout
+    assert "no server: apt install it" in done.stdout
+    assert " failed" not in done.stdout.splitlines()[-1]
+
+
 def test_a_driver_named_on_the_command_line_is_proved(tmp_path: Path) -> None:
     report = tmp_path / "deep" / "report.json"
     (tmp_path / "test_own.py").write_text("def test_own():\n    raise SystemError\n")
