@@ -54,6 +54,7 @@ _LEAST: Final = _HEAD.size
 _IS_OK: Final = b"\0\0\0\0"
 _MUCH: Final = 24
 _NOT_ASKED: Final[tuple[int, None]] = (0, None)
+_UNASKED: Final = "the server answers what it was not asked"
 
 
 class _Firm(asyncio.Future[Answer]):
@@ -231,9 +232,12 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             if end - at < need:
                 break
             if kind == wire.STATUS and data[at + 9 : at + 13] == _IS_OK:  # most are
-                _, future = self._waiting.pop(number, _NOT_ASKED)
+                asked, future = self._waiting.pop(number, _NOT_ASKED)
                 if future is not None and not future.done():
                     future.set_result(None)
+                elif not asked:
+                    self.end(Lost(_UNASKED))
+                    return
             else:
                 self._answered(kind, number, data, at + _LEAST, at + need)
             at += need
@@ -251,7 +255,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             return
         asked, future = self._waiting.pop(number, _NOT_ASKED)
         if not asked:
-            self.end(Lost("the server answers what it was not asked"))
+            self.end(Lost(_UNASKED))
             return
         if future is None or future.done():
             if kind == wire.HANDLE and asked in (wire.OPEN, wire.OPENDIR):
