@@ -1,12 +1,12 @@
-"""Many small jobs at once, with bounded concurrency."""
+"""Jobs at once, with bounded concurrency."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-__all__ = ["side_by_side"]
+__all__ = ["both", "side_by_side"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -18,6 +18,8 @@ async def side_by_side(
     items: Sequence[A], work: Callable[[A], Awaitable[B]], width: int = _WIDTH
 ) -> list[B]:
     """Results in the order of ``items``; the first error ends the others and is raised."""
+    if len(items) < 2:
+        return [await work(item) for item in items]
     results: dict[int, B] = {}
     pending = iter(enumerate(items))
 
@@ -32,3 +34,15 @@ async def side_by_side(
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [results[index] for index in range(len(items))]
+
+
+async def both(
+    one: Callable[[], Coroutine[Any, Any, A]], other: Callable[[], Coroutine[Any, Any, B]]
+) -> tuple[A, B]:
+    """At the same time; the first error ends the other and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            first, second = group.create_task(one()), group.create_task(other())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return first.result(), second.result()

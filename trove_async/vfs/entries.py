@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Final
 
+from trove_async._together import both, side_by_side
 from trove_async.errors import (
     IsDirectoryError,
     KeyConflictError,
@@ -20,17 +20,13 @@ from trove_async.vfs.paths import ancestors, below, is_name, joined
 from trove_async.vfs.patterns import Matcher, head_of, is_magic, matcher
 from trove_async.vfs.store import Store
 
-__all__ = ["Entries", "side_by_side"]
+__all__ = ["Entries"]
 
-T = TypeVar("T")
-R = TypeVar("R")
 Infos = AsyncGenerator[FileInfo, None]
 Triples = AsyncGenerator[tuple[str, list[str], list[str]], None]
 
 NAMES: Final = 10_000
 """Names of one directory that a walk gives at once."""
-WIDTH: Final = 16
-"""Requests at the same time."""
 
 
 class Entries:
@@ -296,41 +292,3 @@ class _Files:
     def has(self, path: str) -> bool:
         self._drop(path)
         return path in self._paths
-
-
-async def side_by_side(
-    items: Sequence[T], work: Callable[[T], Awaitable[R]], width: int = WIDTH
-) -> list[R]:
-    """Results in the order of ``items``; the first error ends the others and is raised."""
-    if len(items) < 2:
-        return [await work(item) for item in items]
-    results: dict[int, R] = {}
-    pending = iter(enumerate(items))
-
-    async def worker() -> None:
-        for index, item in pending:
-            results[index] = await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(width, len(items))):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [results[index] for index in range(len(items))]
-
-
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-async def both(
-    one: Callable[[], Coroutine[Any, Any, A]], other: Callable[[], Coroutine[Any, Any, B]]
-) -> tuple[A, B]:
-    """At the same time; the first error ends the other and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            first, second = group.create_task(one()), group.create_task(other())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return first.result(), second.result()

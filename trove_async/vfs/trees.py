@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
+from trove_async._together import both, side_by_side
 from trove_async.errors import DirectoryNotEmptyError, ObjectNotFoundError, TroveError
 from trove_async.model import ObjectInfo
-from trove_async.vfs.entries import Entries, both, side_by_side
+from trove_async.vfs.entries import Entries
 from trove_async.vfs.info import DIRECTORY, FileInfo, file_info
 from trove_async.vfs.paths import below, refuse_inside
 
