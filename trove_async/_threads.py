@@ -43,9 +43,11 @@ class Hop:
         self._done: deque[tuple[Job[Any], Any, BaseException | None]] = deque()
         self._posted = False
         self._kicked = False
-        self._idle = 0
+        self._idle: list[threading.Lock] = []
+        """Of each worker that sleeps, the lock it waits for. The last to fall asleep is woken
+        first: its stack and its share of the heap are warm, and what the others have freed
+        does not pile up in as many heaps as there are workers."""
         self._lock = threading.Lock()
-        self._wake = threading.Semaphore(0)
         self._closing = False
         self._alive = workers
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -81,10 +83,9 @@ class Hop:
 
     def _wake_some(self) -> None:
         with self._lock:
-            wanted = min(len(self._jobs), self._idle)
-            self._idle -= wanted
-        if wanted:
-            self._wake.release(wanted)
+            woken = [self._idle.pop() for _ in range(min(len(self._jobs), len(self._idle)))]
+        for sleeping in woken:
+            sleeping.release()
 
     def _run(self) -> None:
         try:
@@ -102,17 +103,19 @@ class Hop:
             self._ended.set_result(None)
 
     def _work(self) -> None:
+        mine = threading.Lock()
+        mine.acquire()
         while True:
             with self._lock:
                 if not self._jobs:
                     if self._closing:
                         return
-                    self._idle += 1
+                    self._idle.append(mine)
                     sleep = True
                 else:
                     sleep = False
             if sleep:
-                self._wake.acquire()
+                mine.acquire()
             while True:
                 try:
                     job, function = self._jobs.popleft()
@@ -150,9 +153,9 @@ class Hop:
         """Lets what runs end, then ends the threads, also when cancelled. Twice is fine."""
         with self._lock:
             self._closing = True
-            idle, self._idle = self._idle, 0
-        if idle:
-            self._wake.release(idle)
+            idle, self._idle = self._idle, []
+        for sleeping in idle:
+            sleeping.release()
         loop = asyncio.get_running_loop()
         try:
             if loop is self._loop:
