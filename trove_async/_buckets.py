@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from trove_async._backend import Backend
+from trove_async._together import side_by_side
 from trove_async.config import Timeouts
 from trove_async.driver.options import BucketOptions, DeleteOptions, ListOptions
 from trove_async.errors import (
@@ -74,6 +74,10 @@ async def delete(backends: Sequence[Backend], name: str, limits: Timeouts, *, fo
 
 async def empty(backend: Backend, name: str, limits: Timeouts) -> None:
     """Deletes every object, also those that route elsewhere."""
+
+    async def gone(key: str) -> None:
+        await backend.limited(backend.writer.delete(name, key, DeleteOptions()), limits)
+
     for _ in range(_TRIES):
         found = False
         cursor: str | None = None
@@ -91,29 +95,12 @@ async def empty(backend: Backend, name: str, limits: Timeouts) -> None:
                     if result.error is not None:
                         raise result.error
             else:
-                await _each_deleted(backend, name, keys, limits)
+                await side_by_side(keys, gone, _AT_ONCE)
             cursor = page.cursor
             if cursor is None:
                 break
         if not found:
             return
-
-
-async def _each_deleted(backend: Backend, name: str, keys: Sequence[str], limits: Timeouts) -> None:
-    """Some at once; the first error, once none is on its way."""
-    left = iter(keys)
-
-    async def worker() -> None:
-        for key in left:
-            await backend.limited(backend.writer.delete(name, key, DeleteOptions()), limits)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(_AT_ONCE, len(keys))):
-                tasks.create_task(worker())
-    except BaseExceptionGroup as errors:
-        error = errors.exceptions[0]
-        raise error from error.__cause__
 
 
 async def listed(backends: Sequence[Backend], limits: Timeouts) -> list[BucketInfo]:

@@ -256,7 +256,7 @@ class Ownership:
             is_versioned = backend.versioning is not None and before.version_id is not None
             if not is_versioned or not await self._is_kept(backend, place, before.owner):
                 await before.layer.released(before.stored, before.owner, context)
-        except Exception:
+        except Exception:  # a layer may be anybody's code, and the verb is done
             _log.exception("what %s/%s owned is not given up", place.bucket, place.key)
 
     async def _is_kept(self, backend: Backend, place: ObjectRef, owner: str) -> bool:

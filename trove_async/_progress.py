@@ -58,7 +58,7 @@ class Reporter:
             return
         try:
             found = self._hook(self._meter.progress(self._id, self._total, is_done=is_done))
-        except Exception:
+        except Exception:  # the hook is the caller's code: it breaks no transfer
             _log.exception("on_progress failed")
             return
         if inspect.isawaitable(found):
@@ -87,7 +87,7 @@ class Reporter:
 async def _logged(hook: Awaitable[object]) -> None:
     try:
         await hook
-    except Exception:
+    except Exception:  # as above
         _log.exception("on_progress failed")
 
 

@@ -32,7 +32,8 @@ async def side_by_side(
             for _ in range(min(width, len(items))):
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first_error = errors.exceptions[0]
+        raise first_error from first_error.__cause__
     return [results[index] for index in range(len(items))]
 
 
@@ -44,5 +45,6 @@ async def both(
         async with asyncio.TaskGroup() as group:
             first, second = group.create_task(one()), group.create_task(other())
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first_error = errors.exceptions[0]
+        raise first_error from first_error.__cause__
     return first.result(), second.result()

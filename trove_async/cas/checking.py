@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
+from trove_async._together import side_by_side
 from trove_async.cas.index import BlobIndex
 from trove_async.cas.place import PREFIX, Place
 from trove_async.cas.reading import Readings
@@ -31,24 +31,19 @@ async def verified(
 ) -> VerifyReport:
     report = VerifyReport(0, [], [])
     checked = recounted = 0
+
+    async def check(name: str) -> int:
+        return await _check(index, readings, name, report)
+
     if digest is not None:
         if await index.find(digest) is None:
             raise BlobNotFoundError(f"no blob {digest}")
-        checked += await _check(index, readings, digest, report)
+        checked += await check(digest)
     after: str | None = "" if digest is None else None
     while after is not None:
         page = await index.page(after, _PAGE)
-        pending = iter([row.digest for row in page.blobs])
-
-        async def work(pending: object = pending) -> int:
-            done = 0
-            for name in pending:  # type: ignore[attr-defined]  # one iterator of all workers
-                done += await _check(index, readings, name, report)
-            return done
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work()) for _ in range(_WIDTH)]
-        checked += sum(task.result() for task in tasks)
+        names = [row.digest for row in page.blobs]
+        checked += sum(await side_by_side(names, check, _WIDTH))
         after = page.after
     if repair:
         after = ""

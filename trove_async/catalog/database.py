@@ -127,9 +127,13 @@ class Database:
                 try:
                     async with engine.begin() as connection:
                         return await work(connection)
-                except (TakenMeanwhile, DBAPIError) as exc:
+                except TakenMeanwhile as exc:
                     tries -= 1
-                    if not tries or not (isinstance(exc, TakenMeanwhile) or _is_in_the_way(exc)):
+                    if not tries:
+                        raise UnavailableError("other writers of the catalog are first") from exc
+                except DBAPIError as exc:
+                    tries -= 1
+                    if not tries or not _is_in_the_way(exc):
                         raise
 
         return await self._run(run)
@@ -166,14 +170,21 @@ class Writer:
     def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         def job() -> T:
             if self._connection is None:
-                self._connection = sqlite3.connect(
-                    self._path, timeout=_PATIENCE, isolation_level=None
-                )
-                self._connection.execute("PRAGMA journal_mode=WAL")
-                self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection = self._connected()
             return work(self._connection)
 
         return asyncio.get_running_loop().run_in_executor(self._thread, job)
+
+    def _connected(self) -> sqlite3.Connection:
+        """Durable in every transaction, or not used at all."""
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def close(self) -> None:
         def end() -> None:

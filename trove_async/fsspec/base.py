@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trove_async import Trove
 from trove_async.fsspec.holding import Holder
-from trove_async.fsspec.library import AsyncFileSystem
+from trove_async.fsspec.sdk import AsyncFileSystem
 
 __all__ = ["Base"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from trove_async import ObjectChangedError, PreconditionFailedError
 from trove_async.fsspec.entries import split
-from trove_async.fsspec.library import AbstractAsyncStreamedFile, AbstractBufferedFile, sync
+from trove_async.fsspec.sdk import AbstractAsyncStreamedFile, AbstractBufferedFile, sync
 from trove_async.fsspec.writing import PutArguments, Writing
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from trove_async.fsspec.entries import split
 from trove_async.fsspec.files import AsyncTroveFile, PackedFile, TextFile, TroveFile, start_writing
 from trove_async.fsspec.holding import Holder
 from trove_async.fsspec.identity import Identified, plain
-from trove_async.fsspec.library import sync, sync_wrapper, tokenize
 from trove_async.fsspec.options import Layers, Opener, OpenOptions
+from trove_async.fsspec.sdk import sync, sync_wrapper, tokenize
 from trove_async.fsspec.transfer import Transfer
 from trove_async.fsspec.writing import PutArguments, Writing
 
@@ -200,7 +200,7 @@ class TroveFileSystem(Transfer, Changing, metaclass=Identified):
         try:
             request = await store.presign_get(bucket, key, expires=expiration, **kwargs)
         except UnsupportedError as exc:
-            raise NotImplementedError(str(exc)) from exc
+            raise NotImplementedError(str(exc)) from exc  # what fsspec's callers expect
         return request.url
 
     sign = sync_wrapper(_sign)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from trove_async import PoolConfig, RetryPolicy, Timeouts
-from trove_async.fsspec.library import AsyncFileSystem
+from trove_async.fsspec.sdk import AsyncFileSystem
 
 __all__ = ["Identified", "Same", "plain"]
 

@@ -8,8 +8,8 @@ from typing import Protocol, Unpack, cast
 
 from trove_async import InvalidRangeError, MiB, ObjectNotFoundError, Progress, Trove
 from trove_async.fsspec.entries import split
-from trove_async.fsspec.library import DEFAULT_CALLBACK, Callback, isfilelike, run_in_chunks
 from trove_async.fsspec.lookup import Lookup
+from trove_async.fsspec.sdk import DEFAULT_CALLBACK, Callback, isfilelike, run_in_chunks
 from trove_async.fsspec.writing import PutArguments, create
 
 __all__ = ["Transfer"]

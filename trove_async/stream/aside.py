@@ -20,7 +20,7 @@ async def tell(stream_id: str, hook: Callable[[V], Awaitable[None] | None], valu
         answer = hook(value)
         if isawaitable(answer):
             await answer
-    except Exception:
+    except Exception:  # the hook is the caller's code
         log.exception("a hook of stream %s failed", stream_id)
 
 

@@ -254,8 +254,12 @@ class File(Generic[Content]):
             if self._in is not None:
                 self._in.close()
             if self._out is not None:
-                if self._encoder is not None and (rest := self._encoder.end()):
-                    await self._out.write(rest)
+                try:
+                    if self._encoder is not None and (rest := self._encoder.end()):
+                        await self._out.write(rest)
+                except BaseException:
+                    await self._out.abort()
+                    raise
                 await self._out.close()
 
     close = aclose

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final
 
 from trove_async.driver import DSN
-from trove_async.drivers.fsspec.library import AbstractFileSystem, get_filesystem_class
+from trove_async.drivers.fsspec.sdk import AbstractFileSystem, get_filesystem_class
 
 __all__ = ["PREFIX", "Connect", "is_object_store", "plan"]
 

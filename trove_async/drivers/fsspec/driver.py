@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO, Final, Literal, Self, TypeVar, cast
 
 from trove_async._threads import Hop, settle
@@ -31,9 +32,9 @@ from trove_async.drivers.fsspec.connecting import PREFIX, Connect, is_object_sto
 from trove_async.drivers.fsspec.faults import translating
 from trove_async.drivers.fsspec.ground import Found, Ground
 from trove_async.drivers.fsspec.identity import Record
-from trove_async.drivers.fsspec.library import AbstractFileSystem
 from trove_async.drivers.fsspec.listing import Lister
 from trove_async.drivers.fsspec.reading import Body
+from trove_async.drivers.fsspec.sdk import AbstractFileSystem
 from trove_async.errors import DriverClosedError, UnsupportedError, WrongLoopError
 from trove_async.model import BucketInfo, ObjectInfo, ObjectPage, ObjectRef
 
@@ -140,16 +141,25 @@ class FsspecDriver:
         it gave. ``is_long``: by a worker, also in memory."""
         if self.in_memory and not is_long:
             return work()
-        if self._hop is None:
+        hop = self._hop
+        if hop is None:
             raise DriverClosedError("the driver is closed", backend=self.name)
-        job = self._hop.run(work)
+        job = hop.run(work)
         try:
             return await job
         except asyncio.CancelledError:
             if undo is not None and job.done() and job.exception() is None:
-                result = job.result()
-                undo(result)  # a file to close or to delete: too short for another hop
+                await self._undone(hop, partial(undo, job.result()))
             raise
+
+    async def _undone(self, hop: Hop, undo: Callable[[], object]) -> None:
+        """By a worker: to close or delete a file may be a journey."""
+        try:
+            undoing = hop.run(undo)
+        except DriverClosedError:
+            undo()
+        else:
+            await settle(undoing)
 
     async def ping(self) -> None:
         ground = self._opened()

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trove_async.drivers.fsspec.library import FSTimeoutError
+from trove_async.drivers.fsspec.sdk import FSTimeoutError
 from trove_async.errors import (
     BackendError,
     InvalidKeyError,

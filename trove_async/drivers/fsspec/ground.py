@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, cast
 from trove_async.driver.conditions import check_write
 from trove_async.driver.paths import PathTarget, is_bucket
 from trove_async.drivers.fsspec.identity import Identity, Record, foreign_info, identity_of
-from trove_async.drivers.fsspec.library import (
+from trove_async.drivers.fsspec.sdk import (
     AbstractFileSystem,
     LocalFileSystem,
     MemoryFileSystem,

@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from trove_async._together import side_by_side
 from trove_async.drivers.gcs.base import GCSBase, Opened
 from trove_async.drivers.gcs.faults import error_of, refusal_of
 from trove_async.drivers.gcs.info import check_key, json_path
-from trove_async.drivers.gcs.tasks import each
 from trove_async.errors import (
     BackendError,
     BucketNotFoundError,
@@ -59,7 +59,7 @@ class Batches(GCSBase):
             errors.update(await self._batch(opened, bucket, group))
 
         groups = [targets[at : at + _MOST] for at in range(0, len(targets), _MOST)]
-        await each(groups, one, self.config.concurrency)
+        await side_by_side(groups, one, self.config.concurrency)
         return errors
 
     async def _batch(

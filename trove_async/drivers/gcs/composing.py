@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from trove_async._threads import settle
+from trove_async._together import side_by_side
 from trove_async.driver import HeadOptions
 from trove_async.driver.crc import CRC32C, crc_combined
 from trove_async.driver.finishing import tried
@@ -23,7 +24,6 @@ from trove_async.drivers.gcs.config import MOST_SOURCES
 from trove_async.drivers.gcs.copying import Copies
 from trove_async.drivers.gcs.info import FIELDS, STAGED, base64_crc, json_path
 from trove_async.drivers.gcs.staging import OWNER, Staged, Stages, staged_of, told_of
-from trove_async.drivers.gcs.tasks import each
 from trove_async.drivers.gcs.writing import compared
 from trove_async.errors import (
     InvalidPartError,
@@ -111,7 +111,7 @@ class Composes(Copies, Stages):
                 )
             )
 
-        await each(groups, one, self.config.concurrency)
+        await side_by_side(groups, one, self.config.concurrency)
         return [made[at] for at, _ in groups]
 
     async def _composed(

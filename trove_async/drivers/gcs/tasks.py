@@ -1,35 +1,16 @@
-"""Many at once, and waiting for what must be known or over when the caller is cancelled."""
+"""Waiting for what must be known or over when the caller is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from trove_async._threads import settle
 
-__all__ = ["each", "ended", "with_grace"]
+__all__ = ["ended", "with_grace"]
 
 T = TypeVar("T")
-
-
-async def each(
-    items: Sequence[T], work: Callable[[T], Coroutine[Any, Any, object]], at_once: int
-) -> None:
-    """The first error of any of them, once none is on its way."""
-    left = iter(items)
-
-    async def worker() -> None:
-        for item in left:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(at_once, len(items))):
-                tasks.create_task(worker())
-    except BaseExceptionGroup as exc:
-        first = exc.exceptions[0]
-        raise first from first.__cause__
 
 
 async def with_grace(work: Coroutine[Any, Any, T], seconds: float) -> tuple[T | None, bool]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import ClientConnectionError, ServerDisconnectedError
 
+from trove_async._threads import io_pool
 from trove_async.driver.base import Bytes
 from trove_async.drivers.s3.connection import Connection, Response
 from trove_async.errors import InvalidInputError
@@ -112,7 +113,7 @@ class Http1:
             host, port = _split(place, 443 if is_secure else 80)
             more: dict[str, Any] = {}
             if is_secure:
-                context = await self._loop.run_in_executor(None, _tls)
+                context = await self._loop.run_in_executor(io_pool(), _tls)
                 more = {"ssl": context, "server_hostname": host}
             # No happy eyeballs: cancelled, asyncio's leave a socket open.
             async with asyncio.timeout(self._connect_timeout):

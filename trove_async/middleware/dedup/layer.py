@@ -168,7 +168,7 @@ class Dedup:
         """An owner whose object never will be; nobody knows whether it was counted."""
         try:
             digests = [digest async for name, digest in self._cas.owners(owner) if name == owner]
-        except Exception:
+        except Exception:  # the write's own error is raised; the sweep finds what is left
             _log.exception("%s may be left counted", owner)
             return
         for digest in digests:

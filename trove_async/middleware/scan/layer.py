@@ -77,7 +77,7 @@ class Scan:
             if me is not None and me.cancelling():
                 raise
             _log.exception("on_detect was cancelled from inside")
-        except Exception:
+        except Exception:  # the hook is the caller's code: the object is refused all the same
             _log.exception("on_detect failed")
 
 
