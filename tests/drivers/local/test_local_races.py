@@ -31,6 +31,7 @@ from trove_async.errors import (
     BucketNotEmptyError,
     BucketNotFoundError,
     KeyConflictError,
+    ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
     WrongLoopError,
@@ -82,6 +83,37 @@ async def test_a_move_into_a_folder_that_others_remove_is_no_success_by_name_onl
         monkeypatch.undo()
     assert await read(driver, "b/k") == b"moved"
     assert await keys(driver) == ["b/k"]
+
+
+@pytest.mark.parametrize("is_pinned", [True, False])
+async def test_a_copy_onto_itself_takes_back_no_put_that_came_in_between(
+    driver: LocalDriver, root: Path, monkeypatch: pytest.MonkeyPatch, is_pinned: bool
+) -> None:
+    """Keys are rotated so while others write."""
+    etag = (await put(driver, "k", b"old")).etag
+    begin, left = copying.Copy.begin, 1
+
+    def raced(copy: copying.Copy) -> bool:
+        nonlocal left
+        done = begin(copy)
+        if left:
+            left -= 1
+            (root / "bucket" / "other").write_bytes(b"new")
+            (root / "bucket" / "other").replace(root / "bucket" / "k")
+        return done
+
+    monkeypatch.setattr(copying.Copy, "begin", raced)
+    options = CopyOptions({"a": "b"}, source_if_match=etag if is_pinned else None)
+    here = ObjectRef("bucket", "k")
+    try:
+        if is_pinned:
+            with pytest.raises(ObjectChangedError):
+                await driver.copy(here, here, options)
+        else:
+            assert (await driver.copy(here, here, options)).metadata == {"a": "b"}
+    finally:
+        monkeypatch.undo()
+    assert await read(driver, "k") == b"new"
 
 
 async def test_a_counter_by_compare_and_swap_loses_nothing(driver: LocalDriver) -> None:

@@ -35,7 +35,13 @@ from trove_async.drivers.fsspec.identity import Record
 from trove_async.drivers.fsspec.listing import Lister
 from trove_async.drivers.fsspec.reading import Body
 from trove_async.drivers.fsspec.sdk import AbstractFileSystem
-from trove_async.errors import DriverClosedError, UnsupportedError, WrongLoopError
+from trove_async.errors import (
+    DriverClosedError,
+    ObjectChangedError,
+    PreconditionFailedError,
+    UnsupportedError,
+    WrongLoopError,
+)
 from trove_async.model import BucketInfo, ObjectInfo, ObjectPage, ObjectRef
 
 __all__ = ["FsspecDriver"]
@@ -46,6 +52,8 @@ _GATHER: Final = 1 << 20
 """Bytes of small chunks that go to a worker together."""
 _STALE: Final = 24 * 3600.0
 _WORKERS: Final = 8
+_CHASES: Final = 100
+"""Times a copy onto itself follows an object that others write."""
 
 
 class FsspecDriver:
@@ -295,17 +303,35 @@ class FsspecDriver:
         here, there = PathTarget(source.bucket, source.key), PathTarget(target.bucket, target.key)
         self._need_conditions(None, options.if_none_match)
 
-        def work() -> ObjectInfo:
+        def once() -> ObjectInfo:
             with translating(self.name, "copy", source.bucket, source.key):
                 staged, found = ground.stage_copy(here, options.source_if_match)
             with translating(self.name, "copy", target.bucket, target.key):
+                is_same = source == target and options.if_none_match is None
+                pin = found.info.etag if is_same else None
                 try:
                     return ground.publish(
-                        staged, there, _copied(found, options), None, options.if_none_match
+                        staged, there, _copied(found, options), pin, options.if_none_match
                     )
+                except PreconditionFailedError as exc:
+                    ground.forget(staged)
+                    if is_same:
+                        raise ObjectChangedError(
+                            "the object was replaced", bucket=target.bucket, key=target.key
+                        ) from exc
+                    raise
                 except BaseException:
                     ground.forget(staged)
                     raise
+
+        def work() -> ObjectInfo:
+            for _ in range(_CHASES):
+                try:
+                    return once()
+                except ObjectChangedError:
+                    if options.source_if_match is not None:
+                        raise
+            return once()
 
         return await self.run(work)
 

@@ -53,6 +53,9 @@ class Copies(Writes):
             body, generation = await self._overridden(opened, source, options)
             if query.setdefault("ifSourceGenerationMatch", generation) != generation:
                 raise ObjectChangedError("the source was replaced", key=source.key)
+        if source == target and "ifSourceGenerationMatch" in query:
+            # Onto itself it replaces just what it has read, not a put that came in between.
+            query.setdefault("ifGenerationMatch", query["ifSourceGenerationMatch"])
         try:
             return await self.rewritten(opened, source, target, query, body)
         except PreconditionFailedError as exc:

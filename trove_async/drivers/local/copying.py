@@ -69,11 +69,14 @@ class Copy:
         self._done = 0
         self.staged: Staged | None = None
         self.record: Record | None = None
+        self.etag = ""
+        """Of the source that was opened."""
 
     def begin(self) -> bool:
         """Opens the source, which is pinned from now on, and copies the first piece."""
         ground, options = self.ground, self._options
         self._fd, _, record = ground.load(self._source)
+        self.etag = record.etag
         if options.source_if_match not in (None, record.etag):
             raise ObjectChangedError(
                 "the source changed", bucket=self._source.bucket, key=self._source.key

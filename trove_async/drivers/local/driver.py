@@ -64,6 +64,7 @@ __all__ = ["LocalDriver"]
 
 _NOW: Final = 256 * 1024  # bytes that are written into memory faster than a worker wakes
 _TOGETHER: Final = 64  # keys one job of a batch delete removes
+_CHASES: Final = 100  # times a copy onto itself follows an object that others write
 
 
 class LocalDriver(LocalBase):
@@ -288,17 +289,39 @@ class LocalDriver(LocalBase):
         opened = self._now()
         if folders.is_folder(source.key) and folders.is_folder(target.key):
             return await self._keep_as(source, target, options)
+        for _ in range(_CHASES):
+            try:
+                return await self._copied(opened, source, target, options)
+            except ObjectChangedError:
+                if options.source_if_match is not None:
+                    raise
+        return await self._copied(opened, source, target, options)
+
+    async def _copied(
+        self, opened: Opened, source: ObjectRef, target: ObjectRef, options: CopyOptions
+    ) -> ObjectInfo:
+        """A copy onto itself replaces just what it has read: else it would take back a put that
+        came in between."""
         origin, goal = Target(source.bucket, source.key), Target(target.bucket, target.key)
+        is_same = source == target and options.if_none_match is None
         copy = Copy(opened.ground, origin, goal, options)
         try:
             done = await opened.run(copy.begin, "copy", origin)
             while not done:
                 done = await opened.run(copy.more, "copy", origin)
             assert copy.staged is not None and copy.record is not None
+            pin = copy.etag if is_same else None
             job = partial(
-                writer.publish, copy.staged, goal, copy.record, None, options.if_none_match
+                writer.publish, copy.staged, goal, copy.record, pin, options.if_none_match
             )
-            record = await opened.run(job, "copy", goal)
+            try:
+                record = await opened.run(job, "copy", goal)
+            except PreconditionFailedError as exc:
+                if is_same:
+                    raise ObjectChangedError(
+                        "the object was replaced", bucket=goal.bucket, key=goal.key
+                    ) from exc
+                raise
         finally:
             await opened.undo(copy.end)
         info = record.info(goal.key)
