@@ -34,7 +34,8 @@ SMALL: Final = 256 * 1024
 """A body of at most so many bytes is read when it is opened."""
 WINDOW: Final = 4 * 1024 * 1024
 """Bytes asked for ahead of the consumer."""
-_TRIES: Final = 20
+_CHASES: Final = 100
+"""Times a read follows an object that others replace while it is opened."""
 
 
 class Found:
@@ -68,7 +69,7 @@ async def look(ground: Ground, link: Link, target: PathTarget) -> Identity:
 
 
 async def head(ground: Ground, link: Link, target: PathTarget) -> ObjectInfo:
-    for _ in range(_TRIES):
+    for _ in range(_CHASES):
         identity = await look(ground, link, target)
         record = await ground.read_record(link, target, identity)
         if record is not None:
@@ -83,7 +84,7 @@ async def open_object(
 ) -> tuple[Found, int, int, list[asyncio.Future[Answer]]]:
     """(version, start, stop, reads of all bytes between them when these are few)."""
     path = ground.path(target)
-    for _ in range(_TRIES):
+    for _ in range(_CHASES):
         identity = await look(ground, link, target)
         if _is_conditional(options):
             check_read(options, foreign_info(target.key, identity))
@@ -101,8 +102,21 @@ async def open_object(
             if stop - start <= SMALL:
                 reads = reads_of(link, handle, start, stop)
             there = attributes(await opened)
-            if there is None or identity_of(there) != identity:
-                continue  # replaced between the two
+            if there is None or not there.is_file:
+                continue
+            if identity_of(there) != identity:
+                # Replaced between the two. What is open is a version as good, and going on with
+                # it, not from the start, is what gets ahead of a writer that never rests.
+                link.channel.abandon(*reads)
+                reads = []
+                identity = identity_of(there)
+                if _is_conditional(options):
+                    check_read(options, foreign_info(target.key, identity))
+                start, stop = (options.range or ByteRange(0)).resolve(identity.size)
+                asked_again = ground.ask_record(link, target, identity)
+                if stop - start <= SMALL:
+                    reads = reads_of(link, handle, start, stop)
+                (recorded,) = await link.all_of([asked_again])
             record = await ground.record_of(link, recorded, target, identity)
             if record is None and await look(ground, link, target) != identity:
                 continue  # replaced, and its record removed
