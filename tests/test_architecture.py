@@ -100,6 +100,7 @@ HOMES = {
     "zstandard": {"middleware.compress"},
     "cryptography": {"middleware.encrypt"},
     "sqlalchemy": {"catalog"},
+    "pyfastcdc": {"cas"},
     "fsspec": {"fsspec", "drivers.fsspec"},  # its face, and a driver over anything it speaks to
     "typer": {"cli"},
     "rich": {"cli"},

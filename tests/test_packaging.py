@@ -21,7 +21,7 @@ HEAVY = (
     *("aioboto3", "aiobotocore", "botocore", "boto3", "aiohttp", "gcloud", "azure", "asyncssh"),
     *("sqlalchemy", "aiosqlite", "asyncpg", "zstandard", "backports", "cryptography", "aiofiles"),
     *("watchfiles", "typer", "rich", "starlette", "uvicorn", "fsspec", "opentelemetry"),
-    *("pytest", "hypothesis", "yaml", "numpy"),
+    *("pyfastcdc", "pytest", "hypothesis", "yaml", "numpy"),
 )
 """Packages that are imported when they are needed, not with trove_async."""
 

@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from trove_async.cas import (
         CAS,
         BlobInfo,
+        FastCDC,
         GCResult,
         RebuildReport,
         StoredBlob,
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
 _LATER = {  # loaded when they are first named: most who import this use no stream
     "CAS": "cas",
     "BlobInfo": "cas",
+    "FastCDC": "cas",
     "GCResult": "cas",
     "RebuildReport": "cas",
     "StoredBlob": "cas",
@@ -164,6 +166,7 @@ __all__ = [
     "UploadSession",
     # content by its digest
     "CAS",
+    "FastCDC",
     "StoredBlob",
     "BlobInfo",
     "GCResult",

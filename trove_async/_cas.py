@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, Literal
 
 from trove_async._backend import Backend
-from trove_async._chunks import Digest
+from trove_async._chunks import AsyncBytes, Digest
 from trove_async._reader import ObjectReader, verified
+from trove_async._requests import byte_range
 from trove_async._services import Services
+from trove_async.cas.chunking import FastCDC
 from trove_async.cas.index import BlobIndex, HasBlobs
 from trove_async.cas.store import CAS
 from trove_async.checksum import digest_of
 from trove_async.errors import ChecksumMismatchError, IntegrityError, InvalidConfigError
+from trove_async.middleware.base import Context, Stage
 from trove_async.middleware.pipeline import Chain
+from trove_async.model import ObjectInfo
 
 __all__ = ["make_cas"]
 
@@ -26,7 +30,12 @@ _SAMPLE: Final = (
 """Keys by which a route that goes elsewhere is found."""
 
 
-def make_cas(handle: Services, bucket: str, algorithm: str) -> CAS:
+def make_cas(
+    handle: Services,
+    bucket: str,
+    algorithm: str,
+    chunking: Literal["fastcdc"] | FastCDC | None,
+) -> CAS:
     core = handle._core
     name = handle._bucket(bucket)
     opened: BlobIndex | None = None
@@ -47,11 +56,27 @@ def make_cas(handle: Services, bucket: str, algorithm: str) -> CAS:
         handle,
         index,
         _proven,
+        _assembled,
         bucket=name,
         algorithm=algorithm,
         recorded=core.checksum,
         chunk_size=core.chunk_size,
+        chunking=chunking,
+        is_encrypted=lambda: _is_encrypted(handle, name),
     )
+
+
+def _is_encrypted(handle: Services, bucket: str) -> bool:
+    layers = [e for e in handle._core.pipeline.writers if e.middleware.stage == Stage.ENCRYPT]
+    return any(layer.matches(Context("put", bucket, key)) for layer in layers for key in _SAMPLE)
+
+
+def _assembled(
+    info: ObjectInfo, range: slice | None, open: Callable[[int, int], AsyncBytes]
+) -> ObjectReader:
+    wanted = byte_range(range)
+    start, stop = (0, info.size) if wanted is None else wanted.resolve(info.size)
+    return ObjectReader(info, Chain(open(start, stop)), None, stop - start)
 
 
 def _space(handle: Services, bucket: str) -> str:

@@ -41,7 +41,7 @@ from trove_async.model import (
 )
 
 if TYPE_CHECKING:
-    from trove_async.cas import CAS
+    from trove_async.cas import CAS, FastCDC
     from trove_async.catalog import Catalog
     from trove_async.vfs import FileSystem
 
@@ -201,13 +201,21 @@ class Trove(Streaming):
     def bucket(self, name: str | None = None) -> Bucket:
         return Bucket(self, self._bucket(name))
 
-    def cas(self, bucket: str = "cas", *, algorithm: str = "sha256") -> CAS:
+    def cas(
+        self,
+        bucket: str = "cas",
+        *,
+        algorithm: str = "sha256",
+        chunking: Literal["fastcdc"] | FastCDC | None = None,
+    ) -> CAS:
         """Content-addressed storage in a bucket, made on first store. ``algorithm``: ``sha256``
-        or ``blake3``, else InvalidConfigError. Its index is in the store's catalog: using it on
-        a backend that others reach, without an explicit ``catalog=``, is InvalidConfigError."""
+        or ``blake3``, else InvalidConfigError. ``chunking``: content of more than 64 KiB is
+        stored in chunks, and what such contents have in common once. Its index is in the store's
+        catalog: using it on a backend that others reach, without an explicit ``catalog=``, is
+        InvalidConfigError."""
         from trove_async._cas import make_cas  # most stores have none
 
-        return make_cas(self, bucket, algorithm)
+        return make_cas(self, bucket, algorithm, chunking)
 
     def vfs(self, bucket: str | None = None) -> FileSystem:
         """Files and directories over the keys of a bucket."""

@@ -284,7 +284,7 @@ async def test_a_writer_that_lost_its_reservation_ends_all_the_same(
     async def opened() -> object:
         return slow
 
-    other = CAS(store, opened, None, bucket="cas")  # type: ignore[arg-type]  # reads nothing
+    other = CAS(store, opened, None, None, bucket="cas")  # type: ignore[arg-type]  # reads nothing
     for body in (b"small", streamed(data)):
         slow.is_first = True
         stored = await other.store(body)

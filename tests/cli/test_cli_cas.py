@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,16 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, store: str, tom: Path) -> Non
     assert cli("cas", "put", store, str(tom), "--algorithm", "xxh3").code == 2
     assert cli("cas", "put", store, str(tom) + ".missing").code == 1
     assert cli("cas", "get", store, "nothing").code != 0
+
+
+def test_large_files_are_stored_in_chunks(cli: Cli, store: str, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(random.Random(1).randbytes(2_000_000))
+    put = ("cas", "put", store, str(big))
+    name = cli(*put, "--chunking", "fastcdc").out.split()[0]
+    out = tmp_path / "out"
+    assert cli("cas", "get", store, name, str(out)).code == 0
+    assert out.read_bytes() == big.read_bytes()
+    listed = [json.loads(line) for line in cli("cas", "ls", store, "--json").out.splitlines()]
+    assert [info["digest"] for info in listed if info["chunked"]] == [name] and len(listed) > 4
+    assert cli(*put, "--chunking", "rabin").code == 2

@@ -1,5 +1,6 @@
 """Content-addressed storage: content named by its digest, stored once. `Trove.cas` opens it."""
 
+from trove_async.cas.chunking import FastCDC
 from trove_async.cas.records import (
     BlobInfo,
     GCResult,
@@ -9,4 +10,12 @@ from trove_async.cas.records import (
 )
 from trove_async.cas.store import CAS
 
-__all__ = ["CAS", "BlobInfo", "GCResult", "RebuildReport", "StoredBlob", "VerifyReport"]
+__all__ = [
+    "CAS",
+    "BlobInfo",
+    "FastCDC",
+    "GCResult",
+    "RebuildReport",
+    "StoredBlob",
+    "VerifyReport",
+]

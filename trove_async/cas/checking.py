@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
+from uuid import uuid4
 
 from trove_async._together import side_by_side
-from trove_async.cas.index import BlobIndex
+from trove_async.cas.index import BlobIndex, State
 from trove_async.cas.place import PREFIX, Place
-from trove_async.cas.reading import Readings
+from trove_async.cas.reading import Readings, is_readable
 from trove_async.cas.records import RebuildReport, VerifyReport
+from trove_async.cas.storing import LEASE
 from trove_async.errors import (
     BlobNotFoundError,
     BucketNotFoundError,
@@ -73,31 +77,79 @@ async def _check(index: BlobIndex, readings: Readings, digest: str, report: Veri
     return 1
 
 
-async def rebuilt(index: BlobIndex, place: Place) -> RebuildReport:
+async def rebuilt(index: BlobIndex, place: Place, readings: Readings) -> RebuildReport:
     """A crash on the way leaves a part done; the next run does the rest."""
-    found = 0
+    found = manifests = 0
     recovered: list[str] = []
+    async with aclosing(_listed(place)) as pages:
+        async for page in pages:
+            blobs: list[tuple[str, int, int, int, str | None]] = []
+            for info in page:
+                blob = place.blob_of(info.key)
+                if blob is None:
+                    continue
+                if blob[2]:
+                    manifests += 1
+                    continue
+                whole = await _resolved(place, info)
+                if whole is not None:
+                    blobs.append((*blob[:2], whole.size, whole.stored_size, None))
+            found += len(blobs)
+            if blobs:
+                recovered += await index.recover(blobs, RECOVERED)
+    if manifests:  # once their chunks are known
+        async with aclosing(_listed(place)) as pages:
+            async for page in pages:
+                for info in page:
+                    blob = place.blob_of(info.key)
+                    if blob is not None and blob[2]:
+                        recovered += await _recovered(index, readings, *blob[:2], info)
+    return RebuildReport(found + manifests, sorted(set(recovered)))
+
+
+async def _listed(place: Place) -> AsyncGenerator[Sequence[ObjectInfo], None]:
     cursor: str | None = None
     while True:
         try:
             page = await place.store.list_page(place.bucket, prefix=PREFIX, cursor=cursor)
         except BucketNotFoundError:
-            break
-        blobs: list[tuple[str, int, int, int]] = []
-        for info in page.objects:
-            blob = place.blob_of(info.key)
-            if blob is None:
-                continue
-            whole = await _resolved(place, info)
-            if whole is not None:
-                blobs.append((*blob, whole.size, whole.stored_size))
-        found += len(blobs)
-        if blobs:
-            recovered += await index.recover(blobs, RECOVERED)
+            return
+        yield page.objects
         cursor = page.cursor
         if cursor is None:
-            break
-    return RebuildReport(found, sorted(set(recovered)))
+            return
+
+
+async def _recovered(
+    index: BlobIndex, readings: Readings, digest: str, gen: int, info: ObjectInfo
+) -> Sequence[str]:
+    """A manifest, live again with the references to its chunks. One that the index has live has
+    them already: both are in the same copy of it."""
+    row = await index.find(digest)
+    if row is not None and row.gen == gen and is_readable(row):
+        return await index.recover(
+            [(digest, gen, row.size, row.stored_size, row.manifest)], RECOVERED
+        )
+    if row is not None and (row.gen > gen or row.state in (State.DELETING, State.GONE)):
+        return []
+    try:
+        manifest, info = await readings.manifest(digest, info.key)
+    except (ObjectNotFoundError, IntegrityError):
+        return []  # gone meanwhile, or it names nothing
+    upload = uuid4().hex
+    await index.begin(upload, "", LEASE)
+    names = [manifest.digest(number) for number in range(len(manifest))]
+    for start in range(0, len(names), _PAGE):
+
+        async def retain(name: str) -> bool:
+            return await index.retain(name, f"manifest:{upload}")
+
+        # A chunk that is lost does not keep the others from being held.
+        await side_by_side(names[start : start + _PAGE], retain)
+    made = await index.recover([(digest, gen, manifest.size, info.stored_size, upload)], RECOVERED)
+    while not made and await index.shed(upload, _PAGE):
+        pass
+    return made
 
 
 async def _resolved(place: Place, info: ObjectInfo) -> ObjectInfo | None:

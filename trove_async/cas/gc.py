@@ -45,7 +45,10 @@ class Collector:
         if not sweep.is_stale:
             await self._mark(grace, settle)
             await self._collect(settle)
-            await self._uploads()
+            if await self._uploads() and not grace:
+                # What a manifest has let go is unwanted from now on.
+                await self._mark(grace, settle)
+                await self._collect(settle)
             self._deleted += await sweep.delete()
             self._freed += sweep.freed
             if not self._dry:
@@ -83,29 +86,45 @@ class Collector:
             after = page.after
 
     async def _bury(self, blobs: Sequence[BlobRow]) -> None:
-        keys = [self._place.key(blob.digest, blob.gen) for blob in blobs]
+        keys = [
+            self._place.key(blob.digest, blob.gen, is_manifest=bool(blob.manifest))
+            for blob in blobs
+        ]
+        keys += [
+            self._place.key(blob.digest, blob.gen, is_manifest=True)
+            for blob in blobs
+            if blob.manifest == ""  # left by a writer of either kind
+        ]
         results = await self._place.delete_many(keys)
+        failed = {result.key for result in results if result.error is not None}
+        self._errors += [result.error for result in results if result.error is not None]
         gone: dict[tuple[str, int], int] = {}
-        for blob, result in zip(blobs, results, strict=True):
-            if result.error is None:
+        for blob, key in zip(blobs, keys, strict=False):
+            if not failed & {key, f"{key}.chunks"}:
                 gone[blob.digest, blob.gen] = blob.stored_size
-            else:
-                self._errors.append(result.error)
         for one in await self._index.bury([*gone]):
             self._deleted += 1
             self._freed += gone[one]
 
-    async def _uploads(self) -> None:
-        """What writers left whose leases have ended."""
+    async def _uploads(self) -> bool:
+        """What writers left whose leases have ended, and manifests that are deleted. Whether
+        chunks were let go."""
+        has_shed = False
         while True:
             expired = await self._index.expired(_PAGE)
             if not expired or self._dry:
-                return
-            results = await self._place.delete_many([upload.tmp_key for upload in expired])
+                return has_shed
+            for upload in expired:
+                if not upload.tmp_key:
+                    has_shed = True
+                    while await self._index.shed(upload.id, _PAGE):
+                        pass
+            uploads = [upload for upload in expired if upload.tmp_key]
+            results = await self._place.delete_many([upload.tmp_key for upload in uploads])
             failed = [result.error for result in results if result.error is not None]
             self._errors += failed
             await self._index.forget(
-                [u.id for u, r in zip(expired, results, strict=True) if r.error is None]
+                [u.id for u, r in zip(uploads, results, strict=True) if r.error is None]
             )
             if failed or len(expired) < _PAGE:
-                return
+                return has_shed

@@ -47,6 +47,10 @@ class BlobRow(Protocol):
     def pinned(self) -> bool: ...
     @property
     def damaged(self) -> bool: ...
+    @property
+    def manifest(self) -> str | None:
+        """Its object names chunks. Empty: nobody knows whether it does."""
+        ...
 
 
 class Claimed(Protocol):
@@ -82,7 +86,9 @@ class BlobIndex(Protocol):
     # -- writers -----------------------------------------------------------------------------
 
     async def begin(self, upload: str, tmp_key: str, lease: int) -> int:
-        """Step 1 of a put: remembers ``tmp_key`` before anything is written there. The time."""
+        """Step 1 of a put: remembers ``tmp_key`` before anything is written there. The time.
+        Without a key: remembers that there may be chunks, to which ``manifest:<upload>``
+        refers."""
         ...
 
     async def renew(self, upload: str, lease: int) -> None: ...
@@ -101,9 +107,18 @@ class BlobIndex(Protocol):
         size: int,
         stored_size: int,
         upload: str | None,
+        *,
+        is_manifest: bool = False,
     ) -> bool:
         """Step 5: live, with the owner's reference; ``upload`` is forgotten. False, and nothing
-        changed, where the reservation is no more."""
+        changed, where the reservation is no more. ``is_manifest``: the object names chunks, to
+        which the owner ``manifest:<upload>`` refers; ConflictError where ``upload`` was
+        collected."""
+        ...
+
+    async def shed(self, manifest: str, limit: int) -> bool:
+        """Drops up to ``limit`` references of ``manifest:<manifest>``, and with the last of them
+        the upload of that name. Whether some are left."""
         ...
 
     async def retain(self, digest: str, owner: str) -> bool:
@@ -156,7 +171,8 @@ class BlobIndex(Protocol):
         ...
 
     async def doom(self, settle: int, after: str, limit: int, *, dry: bool) -> RowPage:
-        """G2 for a page: those that are to be deleted now."""
+        """G2 for a page: those that are to be deleted now. What a manifest among them referred
+        to is left to `shed`, as an upload whose lease has ended."""
         ...
 
     async def bury(self, blobs: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
@@ -201,10 +217,11 @@ class BlobIndex(Protocol):
         ...
 
     async def recover(
-        self, objects: Sequence[tuple[str, int, int, int]], pin_reason: str
+        self, objects: Sequence[tuple[str, int, int, int, str | None]], pin_reason: str
     ) -> Sequence[str]:
-        """(digest, generation, size, stored size) of objects that are there: live, and pinned
-        for ever, unless their row knows this or a later generation. Their digests."""
+        """(digest, generation, size, stored size, manifest) of objects that are there: live, and
+        pinned for ever, unless their row knows this or a later generation. Their digests. The
+        upload by which a manifest's chunks were referred to is forgotten."""
         ...
 
 

@@ -18,10 +18,20 @@ from trove_async.errors import (
 from trove_async.model import DeleteResult, ObjectInfo, ObjectPage
 
 if TYPE_CHECKING:
+    from trove_async._chunks import AsyncBytes
     from trove_async._opening import Opening
     from trove_async._reader import ObjectReader
 
-__all__ = ["ALGORITHMS", "PREFIX", "STAMP", "BlobStore", "Place", "Prove", "check_digest"]
+__all__ = [
+    "ALGORITHMS",
+    "PREFIX",
+    "STAMP",
+    "Assemble",
+    "BlobStore",
+    "Place",
+    "Prove",
+    "check_digest",
+]
 
 ALGORITHMS: Final = ("sha256", "blake3")
 """What may name content; all else finds accidents only."""
@@ -31,7 +41,7 @@ STAMP: Final = "casbegan"
 """Metadata of every blob: when its writer began, by the clock of the index."""
 
 _DIGEST: Final = re.compile(r"(sha256|blake3):[0-9a-f]{64}")
-_KEY: Final = re.compile(r"cas/(sha256|blake3)/([0-9a-f]{2})/([0-9a-f]{64})~(\d{1,9})")
+_KEY: Final = re.compile(r"cas/(sha256|blake3)/([0-9a-f]{2})/([0-9a-f]{64})~(\d{1,9})(\.chunks)?")
 
 
 class BlobStore(Protocol):
@@ -86,6 +96,15 @@ class Prove(Protocol):
     ) -> ObjectReader: ...
 
 
+class Assemble(Protocol):
+    """A reader of a range of content: ``open`` gives bytes from its first argument up to, not
+    including, its second. InvalidRangeError."""
+
+    def __call__(
+        self, info: ObjectInfo, range: slice | None, open: Callable[[int, int], AsyncBytes]
+    ) -> ObjectReader: ...
+
+
 def check_digest(digest: str) -> str:
     """In lower case. InvalidInputError for all but the digests that name content."""
     if not isinstance(digest, str):
@@ -106,21 +125,24 @@ class Place:
         self._condition: str | None = "*"
 
     @staticmethod
-    def key(digest: str, gen: int) -> str:
+    def key(digest: str, gen: int, *, is_manifest: bool = False) -> str:
+        """``is_manifest``: what is there names the chunks of the content. The name says so, so
+        that no content can pass for a manifest, nor a manifest for content."""
         algorithm, _, value = digest.partition(":")
-        return f"cas/{algorithm}/{value[:2]}/{value}~{gen}"
+        return f"cas/{algorithm}/{value[:2]}/{value}~{gen}{'.chunks' if is_manifest else ''}"
 
     @staticmethod
     def tmp_key(upload: str) -> str:
         return TMP + upload
 
     @staticmethod
-    def blob_of(key: str) -> tuple[str, int] | None:
-        """(digest, generation) of a blob's key; None for every other key."""
+    def blob_of(key: str) -> tuple[str, int, bool] | None:
+        """(digest, generation, whether it is a manifest) of a blob's key; None for every other
+        key."""
         match = _KEY.fullmatch(key)
         if match is None or not match[3].startswith(match[2]):
             return None
-        return f"{match[1]}:{match[3]}", int(match[4])
+        return f"{match[1]}:{match[3]}", int(match[4]), match[5] is not None
 
     async def publish(
         self, key: str, body: object, size: int, stamp: int, checksum: str | None = None

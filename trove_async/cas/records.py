@@ -30,13 +30,16 @@ class BlobInfo:
     digest: str
     size: int
     stored_size: int
-    """Bytes the backend holds, after compression and encryption."""
+    """Bytes the backend holds, after compression and encryption; of content in chunks those of
+    its manifest."""
     references: int
     pinned: bool
     state: BlobState
     """``live``, or ``condemned``: collected soon unless it is stored or pinned again."""
     damaged: bool = False
     """A read found other bytes, or none. The next `store` of the content writes it anew."""
+    chunked: bool = False
+    """Its chunks are content of their own, each under its digest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
 from trove_async._opening import Opening
 from trove_async.cas.checking import rebuilt, verified
+from trove_async.cas.chunked import ChunkedWriter
+from trove_async.cas.chunking import FastCDC, chunking_of
 from trove_async.cas.gc import Collector
 from trove_async.cas.index import BlobRow, OpenIndex, State
-from trove_async.cas.place import ALGORITHMS, BlobStore, Place, Prove, check_digest
-from trove_async.cas.reading import Readings
+from trove_async.cas.place import ALGORITHMS, Assemble, BlobStore, Place, Prove, check_digest
+from trove_async.cas.reading import Readings, is_readable
 from trove_async.cas.records import (
     BlobInfo,
     GCResult,
@@ -21,7 +23,12 @@ from trove_async.cas.records import (
     VerifyReport,
 )
 from trove_async.cas.writing import Writer
-from trove_async.errors import BlobNotFoundError, InvalidConfigError, InvalidInputError
+from trove_async.errors import (
+    BlobNotFoundError,
+    InvalidConfigError,
+    InvalidInputError,
+    PolicyError,
+)
 from trove_async.model import Seconds, seconds
 
 if TYPE_CHECKING:
@@ -44,13 +51,17 @@ class CAS:
         store: BlobStore,
         index: OpenIndex,
         prove: Prove,
+        assemble: Assemble,
         *,
         bucket: str,
         algorithm: str = "sha256",
         recorded: str | None = None,
         chunk_size: int = 8 * 1024 * 1024,
+        chunking: Literal["fastcdc"] | FastCDC | None = None,
+        is_encrypted: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``recorded``: the checksum that the store itself computes of every object."""
+        """``recorded``: the checksum that the store itself computes of every object.
+        ``is_encrypted``: whether a layer encrypts what is stored here."""
         if algorithm not in ALGORITHMS:
             raise InvalidConfigError(
                 f"content is named by {' or '.join(ALGORITHMS)}, not {str(algorithm)[:40]!r}"
@@ -59,8 +70,11 @@ class CAS:
         self.algorithm = algorithm
         self._open_index = index
         self._place = Place(store, bucket)
-        self._writer = Writer(self._place, index, algorithm, recorded, chunk_size)
-        self._readings = Readings(self._place, index, prove)
+        self.chunking = chunking_of(chunking)
+        self._is_encrypted = is_encrypted
+        chunked = ChunkedWriter(self._place, algorithm) if self.chunking is not None else None
+        self._writer = Writer(self._place, index, algorithm, recorded, chunk_size, chunked)
+        self._readings = Readings(self._place, index, prove, assemble)
 
     def __repr__(self) -> str:
         return f"<CAS in bucket {self.bucket!r}, named by {self.algorithm}>"
@@ -68,12 +82,23 @@ class CAS:
     # -- content -----------------------------------------------------------------------------
 
     async def store(self, body: object, *, owner: str | None = None) -> StoredBlob:
-        """Content that is there already is not written again.
+        """Content that is there already is not written again, whether in chunks or not.
 
         ``body`` as in `Trove.put`. ``owner``: who refers to it, by any name; the same owner
         counts once. Without one each call adds a reference. When this returns, content and
-        reference are durable."""
-        return await self._writer.store(body, _checked_owner(owner) or f"anon:{uuid4().hex}")
+        reference are durable. PolicyError where it would be cut into chunks and encrypted,
+        unless the chunking reveals their lengths."""
+        name = _checked_owner(owner) or f"anon:{uuid4().hex}"
+        return await self._writer.store(body, name, self._check_chunking)
+
+    def _check_chunking(self) -> None:
+        chunking = self.chunking
+        if chunking is not None and not chunking.reveal_lengths and self._is_encrypted():
+            raise PolicyError(
+                "what is encrypted here would be told by the lengths of its chunks: store it "
+                "without chunking, or with FastCDC(reveal_lengths=True)",
+                bucket=self.bucket,
+            )
 
     def retrieve(self, digest: str, *, range: slice | None = None) -> Opening[ObjectReader]:
         """Opens content for one reading. A whole read is checked against ``digest`` before its
@@ -87,12 +112,13 @@ class CAS:
 
     async def exists(self, digest: str) -> bool:
         """By the index: no request to the backend."""
-        return _is_readable(await (await self._open_index()).find(check_digest(digest)))
+        row = await (await self._open_index()).find(check_digest(digest))
+        return row is not None and is_readable(row)
 
     async def stat(self, digest: str) -> BlobInfo:
         """BlobNotFoundError."""
         row = await (await self._open_index()).find(check_digest(digest))
-        if row is None or not _is_readable(row):
+        if row is None or not is_readable(row):
             raise BlobNotFoundError(f"no blob {digest}")
         return _info(row)
 
@@ -107,7 +133,7 @@ class CAS:
         left = limit
         while after is not None and (left is None or left > 0):
             page = await index.page(after, _PAGE if left is None else min(_PAGE, left))
-            rows = [row for row in page.blobs if _is_readable(row)]
+            rows = [row for row in page.blobs if is_readable(row)]
             for row in rows:
                 yield _info(row)
             after = page.after
@@ -174,7 +200,8 @@ class CAS:
     ) -> GCResult:
         """Deletes what nobody wants, in two steps: content without a reference or a pin for
         ``grace`` is condemned, and what has been condemned for ``settle`` is deleted. With both
-        0 one call frees it. Objects the index knows nothing of are deleted when two runs
+        0 one call frees it. The chunks of content that is deleted begin their own ``grace`` then;
+        a dry run does not count them. Objects the index knows nothing of are deleted when two runs
         ``orphan_after`` apart have seen them.
 
         A run that sees that the index is older than the storage deletes nothing and says so in
@@ -199,11 +226,7 @@ class CAS:
         """Makes the index know all blobs in storage, after it was lost or an older copy of it
         was restored. They are pinned (``"recovered"``) until `unpin`; references come back as
         their owners store or refer again."""
-        return await rebuilt(await self._open_index(), self._place)
-
-
-def _is_readable(row: BlobRow | None) -> bool:
-    return row is not None and row.state in (State.LIVE, State.CONDEMNED)
+        return await rebuilt(await self._open_index(), self._place, self._readings)
 
 
 def _info(row: BlobRow) -> BlobInfo:
@@ -216,6 +239,7 @@ def _info(row: BlobRow) -> BlobInfo:
         row.pinned,
         "live" if state == "live" else "condemned",
         row.damaged,
+        bool(row.manifest),
     )
 
 

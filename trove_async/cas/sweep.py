@@ -105,11 +105,11 @@ class Sweep:
         self._blobs += len(blobs)
         orphans: list[_Orphan] = []
         if blobs:
-            rows = await self._index.rows(sorted({digest for _, (digest, _) in blobs}))
+            rows = await self._index.rows(sorted({digest for _, (digest, _, _) in blobs}))
             known = {row.digest: row for row in rows}
-            for info, (digest, gen) in blobs:
+            for info, (digest, gen, is_manifest) in blobs:
                 row = known.get(digest)
-                if await self._is_orphan(info, gen, row):
+                if await self._is_orphan(info, gen, is_manifest, row):
                     name = digest if row is None else None
                     orphans.append(_Orphan(info.key, info.stored_size, name, gen))
         if tmp:
@@ -117,7 +117,9 @@ class Sweep:
             orphans += [_Orphan(i.key, i.stored_size) for i in tmp if i.key not in uploads]
         return orphans
 
-    async def _is_orphan(self, info: ObjectInfo, gen: int, row: BlobRow | None) -> bool:
+    async def _is_orphan(
+        self, info: ObjectInfo, gen: int, is_manifest: bool, row: BlobRow | None
+    ) -> bool:
         if row is None:
             self._unknown += 1
             if self._run - await self._began(info) < _MEMORY:
@@ -127,6 +129,8 @@ class Sweep:
             self._refuse("the storage is newer than the index: rebuild()", stale=True)
         if row.state == State.RESERVED and row.refs:  # read until it is written anew
             return gen < row.gen - 1
+        if row.state in (State.LIVE, State.CONDEMNED) and is_manifest != bool(row.manifest):
+            return True  # of a writer that lost the race for this generation
         return gen != row.gen or row.state == State.GONE
 
     async def _began(self, info: ObjectInfo) -> int:

@@ -9,7 +9,7 @@ written, so it begins at 3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 from uuid import uuid4
@@ -17,9 +17,11 @@ from uuid import uuid4
 from trove_async._chunks import Body, Digest, as_body
 from trove_async._supply import Supply
 from trove_async._threads import cpu_pool, settle
+from trove_async.cas.chunked import ChunkedWriter
 from trove_async.cas.index import BlobIndex, OpenIndex
 from trove_async.cas.place import Place
 from trove_async.cas.records import StoredBlob
+from trove_async.cas.storing import LEASE, RENEW, stored_as
 from trove_async.checksum import INLINE_LIMIT, digest_of
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import (
@@ -30,20 +32,21 @@ from trove_async.errors import (
     TroveError,
 )
 
-__all__ = ["LEASE", "SMALL", "Writer"]
+__all__ = ["SMALL", "Writer"]
 
 SMALL: Final = 8 * 1024 * 1024
 """Bytes up to which content is held in memory and needs no temporary object."""
-LEASE: Final = 24 * 3600 * 1_000_000
-"""Microseconds after which what a writer left is collected. No writer waits for another one's
-lease, so it may be long."""
-_RENEW: Final = 3600.0
-"""Seconds between two renewals of an upload under way."""
 
 
 class Writer:
     def __init__(
-        self, place: Place, index: OpenIndex, algorithm: str, recorded: str | None, chunk: int
+        self,
+        place: Place,
+        index: OpenIndex,
+        algorithm: str,
+        recorded: str | None,
+        chunk: int,
+        chunked: ChunkedWriter | None,
     ) -> None:
         self._place = place
         self._index = index
@@ -51,12 +54,17 @@ class Writer:
         self._is_recorded = recorded == algorithm
         """The store computes this very digest for its own record."""
         self._chunk = chunk
+        self._chunked = chunked
 
-    async def store(self, body: object, owner: str) -> StoredBlob:
+    async def store(self, body: object, owner: str, check: Callable[[], None]) -> StoredBlob:
+        """``check`` may refuse it."""
         in_memory = isinstance(body, bytes | bytearray | memoryview)
         source = as_body(body, SMALL if in_memory else self._chunk)
         try:
+            check()
             index = await self._index()
+            if self._chunked is not None:
+                return await self._chunked.store(index, source, owner)
             if source.whole is not None:
                 return await self._small(index, source.whole, owner)
             size = source.size
@@ -78,15 +86,7 @@ class Writer:
         else:
             loop = asyncio.get_running_loop()
             digest = await loop.run_in_executor(cpu_pool(), digest_of, self._algorithm, data)
-        size = len(data)
-        while True:
-            claim = await index.claim(digest, owner, LEASE)
-            if claim.is_shared:
-                return StoredBlob(digest, size, True)
-            key = self._place.key(digest, claim.gen)
-            info = await self._place.publish(key, data, size, claim.now)
-            if await index.commit(digest, claim.gen, owner, size, info.stored_size, None):
-                return StoredBlob(digest, size, False)
+        return await stored_as(index, self._place, digest, data, owner)
 
     # -- larger, and it can be read again ----------------------------------------------------
 
@@ -185,13 +185,13 @@ async def _watched(
 ) -> AsyncGenerator[Bytes, None]:
     """Passes the content on. The hash of a chunk is taken beside its being written."""
     loop = asyncio.get_running_loop()
-    renew_at = loop.time() + _RENEW
+    renew_at = loop.time() + RENEW
     hashing: asyncio.Future[None] | None = None
     try:
         async for chunk in chunks:
             if loop.time() > renew_at:
                 await index.renew(upload, LEASE)
-                renew_at = loop.time() + _RENEW
+                renew_at = loop.time() + RENEW
             if digest is None:
                 yield chunk
             elif len(chunk) <= digest.is_inline:

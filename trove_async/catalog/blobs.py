@@ -8,10 +8,10 @@ caller holds locked; the catalogs only load and save rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from trove_async.errors import BlobNotFoundError, CasInvariantError
+from trove_async.errors import BlobNotFoundError, CasInvariantError, ConflictError
 
 __all__ = [
     "CONDEMNED",
@@ -20,6 +20,7 @@ __all__ = [
     "LIVE",
     "RESERVED",
     "Blob",
+    "Books",
     "Claim",
     "Expired",
     "Found",
@@ -32,7 +33,9 @@ __all__ = [
     "condemn",
     "doom",
     "drop",
+    "held_by",
     "recover",
+    "shed",
 ]
 
 RESERVED: Final = 0
@@ -62,6 +65,9 @@ class Blob:
     writer_lease: int | None = None
     damaged: bool = False
     """The bytes at this generation are not its content; the next store writes them anew."""
+    manifest: str | None = None
+    """The object names chunks, to which `held_by` this refers. While ``state`` is reserved: of
+    the former generation. Empty: nobody knows what its dead writer wrote."""
     pinned: bool = False
     """Whether a pin stood when it was looked at; no column."""
 
@@ -106,22 +112,41 @@ class Order:
     stored_size: int = 0
     lease: int = 0
     upload: str | None = None
+    is_manifest: bool = False
+    """Of a commit: the object names chunks that ``upload`` has stored."""
+
+
+@dataclass(slots=True)
+class Books:
+    """What orders look at beside the rows, kept up to date."""
+
+    refs: set[tuple[str, str]]
+    """Those of the orders' (owner, digest) pairs that there are."""
+    uploads: set[str]
+    """Those of the uploads of manifests that there are."""
+    let_go: list[str] = field(default_factory=list)
+    """Manifests that name nothing any more: each becomes an upload whose time has ended, by
+    which the collector drops the references to its chunks."""
+
+
+def held_by(manifest: str) -> str:
+    """The owner of the references to its chunks."""
+    return f"manifest:{manifest}"
 
 
 def carry_out(
-    order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int
+    order: Order, blob: Blob | None, books: Books, now: int
 ) -> tuple[Blob | None, Claim | bool | None]:
-    """The row as it is then (None: there is still none) and the answer. ``refs``: those of the
-    orders' (owner, digest) pairs that there are, kept up to date."""
+    """The row as it is then (None: there is still none) and the answer."""
     if order.kind == "claim":
-        blob, claim = _claim(order, blob, refs, now)
+        blob, claim = _claim(order, blob, books.refs, now)
         return blob, claim
     if order.kind == "commit":
-        return blob, _commit(order, blob, refs, now)
+        return blob, _commit(order, blob, books, now)
     if order.kind == "retain":
-        return blob, _retain(order, blob, refs, now)
+        return blob, _retain(order, blob, books.refs, now)
     if blob is not None:
-        drop(blob, refs, order.owner, now)
+        drop(blob, books.refs, order.owner, now)
     return blob, None
 
 
@@ -139,6 +164,8 @@ def _claim(
     if blob.state == RESERVED:  # by a writer that has died, or one that we race: the same bytes
         blob.writer_lease = max(blob.writer_lease or 0, now + order.lease)
     else:
+        if blob.state in (DELETING, GONE):
+            blob.manifest = None
         blob.gen += 1
         blob.state, blob.state_since = RESERVED, now
         blob.writer_lease = now + order.lease
@@ -146,13 +173,18 @@ def _claim(
     return blob, Claim(False, blob.gen, 0, now)
 
 
-def _commit(order: Order, blob: Blob | None, refs: set[tuple[str, str]], now: int) -> bool:
+def _commit(order: Order, blob: Blob | None, books: Books, now: int) -> bool:
     """False: the reservation is no more; claim again."""
+    if order.is_manifest and order.upload not in books.uploads:
+        raise ConflictError("its chunks were collected while it was stored: store it again")
     if blob is None or blob.state != RESERVED or blob.gen != order.gen:
         return False
+    if blob.manifest:
+        books.let_go.append(blob.manifest)
+    blob.manifest = order.upload if order.is_manifest else None
     blob.state, blob.state_since, blob.writer_lease = LIVE, now, None
     blob.size, blob.stored_size = order.size, order.stored_size
-    add(blob, refs, order.owner)
+    add(blob, books.refs, order.owner)
     return True
 
 
@@ -207,9 +239,10 @@ def condemn(blob: Blob, now: int, grace: int) -> bool:
     return True
 
 
-def doom(blob: Blob, now: int, settle: int) -> bool:
+def doom(blob: Blob, now: int, settle: int, let_go: list[str]) -> bool:
     """G2: condemned for ``settle`` and still unwanted. A reservation whose writer is gone goes
-    straight here: it may have no bytes, so nobody may be told that its content is there."""
+    straight here: it may have no bytes, so nobody may be told that its content is there.
+    Adds to ``let_go`` the manifest whose chunks this blob was."""
     if blob.state == DELETING:
         return True  # by a run that did not come to its end
     if blob.state == CONDEMNED and (blob.refs or blob.pinned):
@@ -221,6 +254,10 @@ def doom(blob: Blob, now: int, settle: int) -> bool:
     )
     if not is_settled and not is_abandoned:
         return False
+    if blob.manifest:
+        let_go.append(blob.manifest)
+    if is_abandoned:
+        blob.manifest = ""
     blob.state, blob.state_since, blob.writer_lease = DELETING, now, None
     return True
 
@@ -241,18 +278,33 @@ def adopt(blob: Blob | None, digest: str, gen: int, size: int, now: int) -> Blob
     return Blob(digest, gen, 0, size, DELETING, 0, None, now)
 
 
+def shed(blob: Blob | None, now: int) -> None:
+    """One of its references is no more: that of a manifest which names it no longer."""
+    if blob is None or blob.refs < 1:
+        return  # miscounted; `verify` counts again
+    blob.refs -= 1
+    if not blob.refs:
+        blob.zero_since = now
+
+
 def recover(
-    blob: Blob | None, digest: str, gen: int, size: int, stored_size: int, now: int
+    blob: Blob | None, found: tuple[str, int, int, int, str | None], now: int, let_go: list[str]
 ) -> Blob | None:
     """An object found in storage becomes a live blob; None where the row knows better. A row
-    that says nobody wants it does not: it may be of an older copy of the index."""
+    that says nobody wants it does not: it may be of an older copy of the index. ``found``:
+    (digest, generation, size, stored size, manifest)."""
+    digest, gen, size, stored_size, manifest = found
     if blob is not None and blob.gen >= gen:
         is_unwanted = blob.state in (LIVE, CONDEMNED) and not blob.refs and not blob.pinned
         if blob.gen > gen or not (is_unwanted or blob.state == RESERVED):
             return None
+        if is_unwanted and (blob.manifest is None) != (manifest is None):
+            return None  # a writer that lost the race for this generation left it
         if blob.state != RESERVED:
             size = blob.size
     refs = 0 if blob is None else blob.refs
     is_damaged = blob is not None and blob.gen == gen and blob.damaged
     since = None if refs else now
-    return Blob(digest, gen, size, stored_size, LIVE, refs, since, now, None, is_damaged)
+    if blob is not None and blob.manifest and blob.manifest != manifest:
+        let_go.append(blob.manifest)
+    return Blob(digest, gen, size, stored_size, LIVE, refs, since, now, None, is_damaged, manifest)

@@ -15,6 +15,7 @@ from trove_async.catalog.blobs import (
     LIVE,
     RESERVED,
     Blob,
+    Books,
     Claim,
     Expired,
     Found,
@@ -26,7 +27,9 @@ from trove_async.catalog.blobs import (
     condemn,
     doom,
     drop,
+    held_by,
     recover,
+    shed,
 )
 from trove_async.errors import BlobNotFoundError, CasInvariantError
 
@@ -51,6 +54,8 @@ class MemoryBlobs:
         self._refs: set[tuple[str, str]] = set()
         """(owner, digest)."""
         self._anonymous: dict[str, deque[str]] = {}
+        self._chunks: dict[str, set[str]] = {}
+        """Digests by the owner that is a manifest."""
         self._pins: dict[str, _Pin] = {}
         self._uploads: dict[str, tuple[str, int]] = {}
         """Id to (temporary key, end of the lease)."""
@@ -78,9 +83,18 @@ class MemoryBlobs:
         return answer
 
     async def commit(
-        self, digest: str, gen: int, owner: str, size: int, stored_size: int, upload: str | None
+        self,
+        digest: str,
+        gen: int,
+        owner: str,
+        size: int,
+        stored_size: int,
+        upload: str | None,
+        *,
+        is_manifest: bool = False,
     ) -> bool:
-        done = self._carry_out(Order("commit", digest, owner, gen, size, stored_size))
+        order = Order("commit", digest, owner, gen, size, stored_size, 0, upload, is_manifest)
+        done = self._carry_out(order)
         if done and upload is not None:
             self._uploads.pop(upload, None)
         return bool(done)
@@ -102,12 +116,33 @@ class MemoryBlobs:
 
     def _carry_out(self, order: Order) -> Claim | bool | None:
         count = len(self._refs)
-        blob, answer = carry_out(order, self._rows.get(order.digest), self._refs, self._ticks())
+        books = Books(self._refs, {order.upload} & self._uploads.keys() if order.upload else set())
+        blob, answer = carry_out(order, self._rows.get(order.digest), books, self._ticks())
         if blob is not None and blob.digest not in self._rows:
             self._keep(blob)
         if len(self._refs) > count and order.owner.startswith("anon:"):
             self._anonymous.setdefault(order.digest, deque()).append(order.owner)
+        if len(self._refs) > count and order.owner.startswith(held_by("")):
+            self._chunks.setdefault(order.owner, set()).add(order.digest)
+        self._let_go(books.let_go)
         return answer
+
+    def _let_go(self, manifests: Sequence[str]) -> None:
+        for manifest in manifests:
+            self._uploads[manifest] = ("", self._ticks())
+
+    async def shed(self, manifest: str, limit: int) -> bool:
+        now, owner = self._ticks(), held_by(manifest)
+        held = self._chunks.get(owner, set())
+        for digest in nsmallest(limit, held):
+            held.discard(digest)
+            self._refs.discard((owner, digest))
+            shed(self._rows.get(digest), now)
+        if held:
+            return True
+        self._chunks.pop(owner, None)
+        self._uploads.pop(manifest, None)
+        return False
 
     def _keep(self, blob: Blob) -> None:
         self._rows[blob.digest] = blob
@@ -209,12 +244,16 @@ class MemoryBlobs:
 
     async def doom(self, settle: int, after: str, limit: int, *, dry: bool) -> Found:
         now = self._ticks()
-        return self._select(
+        let_go: list[str] = []
+        found = self._select(
             after,
             limit,
             {RESERVED, CONDEMNED, DELETING},
-            lambda blob: doom(replace(blob) if dry else blob, now, settle),
+            lambda blob: doom(replace(blob) if dry else blob, now, settle, let_go),
         )
+        if not dry:
+            self._let_go(let_go)
+        return found
 
     async def bury(self, blobs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         now = self._ticks()
@@ -280,16 +319,18 @@ class MemoryBlobs:
         return adopted
 
     async def recover(
-        self, objects: Sequence[tuple[str, int, int, int]], pin_reason: str
+        self, objects: Sequence[tuple[str, int, int, int, str | None]], pin_reason: str
     ) -> list[str]:
         now = self._ticks()
+        let_go: list[str] = []
         recovered: list[str] = []
         pinned = self._pinned()
-        for digest, gen, size, stored_size in objects:
+        for found in objects:
+            digest, manifest = found[0], found[4]
             known = self._rows.get(digest)
             if known is not None:
                 known.pinned = digest in pinned
-            blob = recover(known, digest, gen, size, stored_size, now)
+            blob = recover(known, found, now, let_go)
             if blob is None:
                 continue
             if known is None:
@@ -298,6 +339,9 @@ class MemoryBlobs:
                 self._rows[digest] = blob
             self._pins[f"{pin_reason}:{digest}"] = _Pin(digest, None, pin_reason)
             recovered.append(digest)
+            if manifest is not None:
+                self._uploads.pop(manifest, None)
+        self._let_go(let_go)
         return recovered
 
 

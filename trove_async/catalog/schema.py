@@ -99,6 +99,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (space, object_key)
         )""",
     ),
+    (
+        "ALTER TABLE trove_cas_blob ADD COLUMN manifest TEXT",
+        "CREATE INDEX trove_cas_ref_chunk ON trove_cas_ref (space, owner, digest) "
+        "WHERE substr(owner, 1, 9) = 'manifest:'",
+    ),
 )
 """One tuple of statements per version, from version 1 on."""
 
@@ -150,6 +155,7 @@ blobs = Table(
     Column("state_since", BigInteger),
     Column("writer_lease", BigInteger),
     Column("damaged", Integer),
+    Column("manifest", Text),
 )
 
 refs = Table(

@@ -31,6 +31,7 @@ from trove_async.catalog.blobs import (
     LIVE,
     RESERVED,
     Blob,
+    Books,
     Claim,
     Found,
     Order,
@@ -58,6 +59,12 @@ _DROP_REF = delete(refs).where(
     refs.c.space == bindparam("at"),
     refs.c.digest == bindparam("of"),
     refs.c.owner == bindparam("by"),
+)
+_STANDING = (
+    select(uploads.c.id)
+    .where(uploads.c.space == bindparam("at"), uploads.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(uploads.c.id)
+    .with_for_update()
 )
 _FORGET = delete(uploads).where(
     uploads.c.space == bindparam("at"), uploads.c.id.in_(bindparam("ids", expanding=True))
@@ -111,9 +118,17 @@ class SQLBlobs(SQLCollecting):
         return answer
 
     async def commit(
-        self, digest: str, gen: int, owner: str, size: int, stored_size: int, upload: str | None
+        self,
+        digest: str,
+        gen: int,
+        owner: str,
+        size: int,
+        stored_size: int,
+        upload: str | None,
+        *,
+        is_manifest: bool = False,
     ) -> bool:
-        order = Order("commit", digest, owner, gen, size, stored_size, upload=upload)
+        order = Order("commit", digest, owner, gen, size, stored_size, 0, upload, is_manifest)
         return bool(await self._ordered(order))
 
     async def release(self, digest: str, owner: str | None) -> None:
@@ -172,6 +187,11 @@ class SQLBlobs(SQLCollecting):
     async def _transaction(
         self, connection: AsyncConnection, orders: Sequence[Order]
     ) -> Sequence[Claim | bool | Exception | None]:
+        standing: set[str] = set()
+        manifests = [order.upload for order in orders if order.is_manifest]
+        if manifests:  # locked before any row: `shed` takes both in this order too
+            found = await connection.execute(_STANDING, {"at": self._space, "ids": manifests})
+            standing = {row[0] for row in found}
         rows, now = await self._locked(connection, sorted({order.digest for order in orders}))
         before = {digest: columns_of(blob) for digest, blob in rows.items()}
         pairs = [(order.owner, order.digest) for order in orders if order.digest in rows]
@@ -179,12 +199,13 @@ class SQLBlobs(SQLCollecting):
         if pairs:
             found = await connection.execute(_KNOWN, {"at": self._space, "pairs": pairs})
             known = {(row[0], row[1]) for row in found}
-        then = set(known)
+        books = Books(set(known), standing)
+        then = books.refs
         answers: list[Claim | bool | Exception | None] = []
         forgotten: list[str] = []
         for order in orders:
             try:
-                blob, answer = carry_out(order, rows.get(order.digest), then, now)
+                blob, answer = carry_out(order, rows.get(order.digest), books, now)
             except TroveError as exc:
                 answers.append(exc)
                 continue
@@ -194,6 +215,7 @@ class SQLBlobs(SQLCollecting):
                 forgotten.append(order.upload)
             answers.append(answer)
         await self._save(connection, before, rows)
+        await self._let_go(connection, books.let_go, now)
         if added := then - known:
             await connection.execute(
                 _ADD_REF,

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     and_,
     delete,
     func,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -34,12 +36,17 @@ from trove_async.catalog.blobs import (
     bury,
     condemn,
     doom,
+    held_by,
     recover,
+    shed,
 )
 from trove_async.catalog.schema import blobs, orphans, pins, refs, uploads
 from trove_async.catalog.sql_rows import SQLRows, columns_of
 
 __all__ = ["SQLCollecting"]
+
+_IS_CHUNK = literal_column("substr(owner, 1, 9) = 'manifest:'", Boolean)
+"""As the partial index says it, or no database would use that."""
 
 
 class SQLCollecting(SQLRows):
@@ -56,8 +63,14 @@ class SQLCollecting(SQLRows):
             blobs.c.state.in_((CONDEMNED, DELETING)),
             and_(blobs.c.state == RESERVED, blobs.c.refs == 0),
         )
+        let_go: list[str] = []
         return await self._changed(
-            wanted, after, limit, lambda blob, now: doom(blob, now, settle), dry=dry
+            wanted,
+            after,
+            limit,
+            lambda blob, now: doom(blob, now, settle, let_go),
+            dry=dry,
+            let_go=let_go,
         )
 
     async def _changed(
@@ -68,8 +81,11 @@ class SQLCollecting(SQLRows):
         change: Callable[[Blob, int], bool],
         *,
         dry: bool,
+        let_go: list[str] | None = None,
     ) -> Found:
-        """Those of a page for which ``change`` is true; all that it changed are saved."""
+        """Those of a page for which ``change`` is true; all that it changed are saved.
+        ``let_go``: where it puts manifests that name nothing any more."""
+        gone: list[str] = [] if let_go is None else let_go
         # Named alike, so that the partial index of what nobody wants serves it.
         few = or_(blobs.c.refs == 0, blobs.c.state != LIVE)
         query = (
@@ -80,6 +96,7 @@ class SQLCollecting(SQLRows):
         )
 
         async def work(connection: AsyncConnection) -> Found:
+            gone.clear()  # of a transaction that is done again
             # Without a lock: what changes meanwhile is seen below.
             digests = [*(await connection.execute(query)).scalars()]
             if not digests:
@@ -92,6 +109,7 @@ class SQLCollecting(SQLRows):
                 await self._update(
                     connection, [b for d, b in found.items() if columns_of(b) != before[d]]
                 )
+                await self._let_go(connection, gone, now)
             return Found(chosen, digests[-1] if len(digests) == limit else None)
 
         return await self._database.write(work)
@@ -121,6 +139,28 @@ class SQLCollecting(SQLRows):
                 .where(blobs.c.state_since <= before)
             )
             return int(done.rowcount)
+
+        return await self._database.write(work)
+
+    async def shed(self, manifest: str, limit: int) -> bool:
+        owner = held_by(manifest)
+        mine = and_(refs.c.space == self._space, refs.c.owner == owner, _IS_CHUNK)
+        upload = and_(uploads.c.space == self._space, uploads.c.id == manifest)
+
+        async def work(connection: AsyncConnection) -> bool:
+            await connection.execute(select(uploads.c.id).where(upload).with_for_update())
+            query = select(refs.c.digest).where(mine).order_by(refs.c.digest).limit(limit)
+            digests = [*(await connection.execute(query)).scalars()]
+            rows, now = await self._locked(connection, digests)
+            these = delete(refs).where(mine, refs.c.digest.in_(digests))
+            # Another collector may have dropped some before it let us have the rows.
+            for digest in (await connection.execute(these.returning(refs.c.digest))).scalars():
+                shed(rows.get(digest), now)
+            await self._update(connection, [*rows.values()])
+            if len(digests) == limit:
+                return True
+            await connection.execute(delete(uploads).where(upload))
+            return False
 
         return await self._database.write(work)
 
@@ -253,7 +293,7 @@ class SQLCollecting(SQLRows):
         return await self._database.write(work)
 
     async def recover(
-        self, objects: Sequence[tuple[str, int, int, int]], pin_reason: str
+        self, objects: Sequence[tuple[str, int, int, int, str | None]], pin_reason: str
     ) -> list[str]:
         async def work(connection: AsyncConnection) -> list[str]:
             names = sorted({o[0] for o in objects})
@@ -261,10 +301,20 @@ class SQLCollecting(SQLRows):
             rows = await self._looked_up(connection, names, now)
             known = set(rows)
             changed: dict[str, Blob] = {}
-            for digest, gen, size, stored_size in objects:
-                blob = recover(rows.get(digest), digest, gen, size, stored_size, now)
+            let_go: list[str] = []
+            for found in objects:
+                digest = found[0]
+                blob = recover(rows.get(digest), found, now, let_go)
                 if blob is not None:
                     rows[digest] = changed[digest] = blob
+            manifests = [blob.manifest for blob in changed.values() if blob.manifest]
+            if manifests:
+                await connection.execute(
+                    delete(uploads).where(
+                        uploads.c.space == self._space, uploads.c.id.in_(manifests)
+                    )
+                )
+            await self._let_go(connection, let_go, now)
             await self._update(connection, [b for d, b in changed.items() if d in known])
             await self._insert(connection, [b for d, b in changed.items() if d not in known])
             ids = [f"{pin_reason}:{digest}" for digest in changed]

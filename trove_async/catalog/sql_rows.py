@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from trove_async.catalog.blobs import Blob
 from trove_async.catalog.clock import ticks, utc_now
 from trove_async.catalog.database import Database, TakenMeanwhile
-from trove_async.catalog.schema import blobs, pins
+from trove_async.catalog.schema import blobs, pins, uploads
 
 __all__ = ["SQLRows", "blob_of", "columns_of"]
 
@@ -28,6 +28,7 @@ _NAMES: Final = (
     "state_since",
     "writer_lease",
     "damaged",
+    "manifest",
 )
 _COLUMNS: Final = tuple(blobs.c[name] for name in _NAMES)
 _MINE = blobs.c.space == bindparam("at")
@@ -48,6 +49,7 @@ _UPDATE = (
     .values({name: bindparam(f"new_{name}") for name in _NAMES[1:]})
 )
 _INSERT = insert(blobs)
+_LET_GO = insert(uploads)
 _INSERT_OR_LOSE = postgresql.insert(blobs).on_conflict_do_nothing().returning(blobs.c.digest)
 
 
@@ -107,6 +109,18 @@ class SQLRows:
                 ],
             )
 
+    async def _let_go(
+        self, connection: AsyncConnection, manifests: Sequence[str], now: int
+    ) -> None:
+        if manifests:
+            await connection.execute(
+                _LET_GO,
+                [
+                    {"id": id, "space": self._space, "tmp_key": "", "lease_expires": now}
+                    for id in manifests
+                ],
+            )
+
     async def _insert(self, connection: AsyncConnection, new: Sequence[Blob]) -> None:
         """TakenMeanwhile where another process has inserted one of them: the transaction is
         done again, and then finds it."""
@@ -136,11 +150,11 @@ def columns_of(blob: Blob) -> tuple[object, ...]:
         blob.state_since,
         blob.writer_lease,
         int(blob.damaged),
+        blob.manifest,
     )
 
 
 def blob_of(row: Sequence[Any], pinned: object = False) -> Blob:
-    digest, gen, size, stored, state, refs, zero, since, lease, damaged = row[:10]
-    return Blob(
-        digest, gen, size, stored, state, refs, zero, since, lease, bool(damaged), bool(pinned)
-    )
+    digest, gen, size, stored, state, refs, zero, since, lease, damaged, manifest = row[:11]
+    whether = bool(damaged), manifest, bool(pinned)
+    return Blob(digest, gen, size, stored, state, refs, zero, since, lease, *whether)

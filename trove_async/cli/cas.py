@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,11 +51,12 @@ def _on(
     debug: bool,
     layers: Layers | None = None,
     algorithm: str = "sha256",
+    chunking: Literal["fastcdc"] | None = None,
 ) -> None:
     async def opened() -> int:
         middleware = [] if layers is None else layers.middleware()
         async with trove.open(store, catalog=catalog, middleware=middleware) as handle:
-            return await work(handle.cas(bucket, algorithm=algorithm))
+            return await work(handle.cas(bucket, algorithm=algorithm, chunking=chunking))
 
     raise typer.Exit(exit_code(opened, debug=debug))
 
@@ -68,6 +69,10 @@ def put(
         str | None, typer.Option("--owner", help="Who refers to it; the same owner counts once.")
     ] = None,
     algorithm: Annotated[str, typer.Option(help="sha256 or blake3.")] = "sha256",
+    chunking: Annotated[
+        Literal["fastcdc"] | None,
+        typer.Option(help="Store what large files have in common once; not where it is encrypted."),
+    ] = None,
     bucket: Bucket = "cas",
     compress: Compressed = False,
     encrypt_key: EncryptKey = None,
@@ -94,7 +99,16 @@ def put(
         return FAILED if failed else OK
 
     layers = Layers(compress, encrypt_key)
-    _on(store, bucket, catalog, work, debug=debug, layers=layers, algorithm=algorithm)
+    _on(
+        store,
+        bucket,
+        catalog,
+        work,
+        debug=debug,
+        layers=layers,
+        algorithm=algorithm,
+        chunking=chunking,
+    )
 
 
 @app.command("get")
