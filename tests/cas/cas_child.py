@@ -14,24 +14,28 @@ from contextlib import suppress
 import trove_async as trove
 from tests.cas.contents import read, streamed
 from trove_async import BlobNotFoundError, ConflictError
-from trove_async.cas import writing
+from trove_async.cas import chunking, writing
 
 CONTENTS = [bytes([number]) * (50 + 300 * number) for number in range(6)]
+CONTENTS.append(CONTENTS[4] + CONTENTS[5])  # has a chunk of the last one
 
 
 async def main(target: str, catalog: str, name: str, duration: float) -> None:
     writing.SMALL = 500  # type: ignore[misc]  # so that some go through a temporary object
+    for size, value in (("SMALLEST", 64), ("AVERAGE", 256), ("LARGEST", 1024), ("WINDOW", 1500)):
+        setattr(chunking, size, value)
     chance = random.Random(name)
     counts = {"conflicts": 0, "stores": 0, "condemned": 0, "deleted": 0}
     until = time.monotonic() + duration
     async with trove.open(target, catalog=catalog, chunk_size=256) as store:
-        cas = store.cas()
+        cas, cutting = store.cas(), store.cas(chunking="fastcdc")
 
         async def working(owner: str) -> None:
             while time.monotonic() < until:
                 data = chance.choice(CONTENTS)
+                into = chance.choice((cas, cutting))
                 try:
-                    digest = (await cas.store(streamed(data, 200), owner=owner)).digest
+                    digest = (await into.store(streamed(data, 200), owner=owner)).digest
                 except ConflictError:  # collected without a grace before this one's commit
                     counts["conflicts"] += 1
                     continue

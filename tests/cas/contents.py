@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
-from trove_async import Trove
-from trove_async.cas import CAS
+import pytest
 
-__all__ = ["DAY", "HOUR", "LARGE", "blob_keys", "key_of", "name_of", "read", "streamed"]
+from trove_async import Trove
+from trove_async.cas import CAS, chunking
+
+__all__ = ["DAY", "HOUR", "LARGE", "blob_keys", "cut_tiny", "key_of", "name_of", "read", "streamed"]
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -22,6 +24,12 @@ def name_of(data: bytes) -> str:
 def key_of(data: bytes, gen: int = 0) -> str:
     value = hashlib.sha256(data).hexdigest()
     return f"cas/sha256/{value[:2]}/{value}~{gen}"
+
+
+def cut_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 64 to 1024 bytes, so that little content has many, in several windows."""
+    for name, size in (("SMALLEST", 64), ("AVERAGE", 256), ("LARGEST", 1024), ("WINDOW", 1500)):
+        monkeypatch.setattr(chunking, name, size)
 
 
 async def streamed(data: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trove_async as trove
-from tests.cas.contents import blob_keys, key_of, name_of, read, streamed
+from tests.cas.contents import blob_keys, cut_tiny, key_of, name_of, read, streamed
 from trove_async import (
     CasMissingBlobError,
     ChecksumMismatchError,
@@ -26,7 +26,7 @@ from trove_async import (
     PolicyError,
     Trove,
 )
-from trove_async.cas import CAS, chunking
+from trove_async.cas import CAS
 from trove_async.cas.chunking import AVERAGE, LARGEST, SMALLEST, WINDOW, Cutter
 from trove_async.cas.manifests import Manifest
 from trove_async.drivers.memory import MemoryDriver
@@ -45,9 +45,7 @@ def chunked(store: Trove) -> CAS:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 64 to 1024 bytes, so that little content has many."""
-    for name, size in (("SMALLEST", 64), ("AVERAGE", 256), ("LARGEST", 1024), ("WINDOW", 4096)):
-        monkeypatch.setattr(chunking, name, size)
+    cut_tiny(monkeypatch)
 
 
 async def chunk_digests(cas: CAS, digest: str) -> set[str]:
@@ -96,7 +94,7 @@ def test_content_without_a_cut_has_chunks_of_the_largest_size() -> None:
 @settings(max_examples=60, deadline=None)
 def test_cuts_do_not_depend_on_the_windows(seed: int, size: int, window: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        tiny.__wrapped__(patch)  # type: ignore[attr-defined]
+        cut_tiny(patch)
         data = random.Random(seed).randbytes(size)
         assert cuts(data, window) == cuts(data, max(size, 1))
 

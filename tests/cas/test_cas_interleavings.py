@@ -8,19 +8,20 @@ import inspect
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
 import trove_async as trove
-from tests.cas.contents import DAY, HOUR, key_of, name_of, read, streamed
+from tests.cas.contents import DAY, HOUR, cut_tiny, key_of, name_of, read, streamed
 from tests.cas.mortal import counting
 from tests.catalog.conftest import Clock
 from trove_async import BlobNotFoundError, ConflictError
 from trove_async.catalog import MemoryCatalog
 from trove_async.drivers.memory import MemoryDriver
 
-CONTENTS = [b"small", counting(3, 900)]
+SOME = random.Random(6).randbytes(1500)
+CONTENTS = [b"small", counting(3, 900), SOME, SOME[:1000] + counting(4, 500)]
 VERBS = ("put", "get", "head", "delete", "delete_many", "list", "copy", "move", "create_bucket")
 
 
@@ -90,7 +91,7 @@ class LateCatalog(MemoryCatalog):
         return LateIndex(super().blobs(space), self.dice)
 
 
-async def history(seed: int, *, jumps: bool) -> int:
+async def history(seed: int, *, jumps: bool, chunking: Literal["fastcdc"] | None = None) -> int:
     """How many stores there were."""
     dice, clock = Dice(seed), Clock()
     driver, catalog = LateDriver(dice), LateCatalog(dice, clock)
@@ -100,8 +101,8 @@ async def history(seed: int, *, jumps: bool) -> int:
     async def writer(name: str) -> None:
         nonlocal stores
         async with trove.open(driver.beside_it(), catalog=catalog, chunk_size=64) as store:
-            cas = store.cas()
             for _ in range(3):
+                cas = store.cas(chunking=chunking if chance.random() < 0.7 else None)
                 data = chance.choice(CONTENTS)
                 body = data if chance.random() < 0.5 else streamed(data, 200)
                 try:
@@ -147,9 +148,10 @@ async def history(seed: int, *, jumps: bool) -> int:
     async with trove.open(driver.beside_it(), catalog=catalog, chunk_size=64) as store:
         cas = store.cas()
         kept = (await cas.store(b"kept", owner="k")).digest
-        for _ in range(3):
+        for _ in range(3 if chunking is None else 5):
             clock.pass_(2 * DAY)
             assert (await cas.gc()).errors == []
+        assert [pair async for pair in cas.owners("manifest:")] == []
         report = await cas.verify(repair=True)
         assert (report.corrupt, report.missing, report.recounted) == ([], [], 0)
         assert [info.digest async for info in cas.list()] == [kept]
@@ -170,6 +172,27 @@ def small_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_f24_what_is_referenced_reads_in_every_order(jumps: bool) -> None:
     stores = [await history(seed, jumps=jumps) for seed in range(20)]
     assert sum(stores) > 60
+
+
+@pytest.mark.parametrize("jumps", [False, True])
+async def test_content_in_chunks_reads_in_every_order(
+    monkeypatch: pytest.MonkeyPatch, jumps: bool
+) -> None:
+    cut_tiny(monkeypatch)
+    stores = [await history(seed, jumps=jumps, chunking="fastcdc") for seed in range(20)]
+    assert sum(stores) > 60
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("jumps", [False, True])
+async def test_content_in_chunks_in_two_thousand_orders(
+    monkeypatch: pytest.MonkeyPatch, jumps: bool
+) -> None:
+    cut_tiny(monkeypatch)
+    seeds = range(1000, 3000)
+    stores = [await history(seed, jumps=jumps, chunking="fastcdc") for seed in seeds]
+    print(f"\n{len(stores)} orders, {sum(stores)} stores")
 
 
 @pytest.mark.slow

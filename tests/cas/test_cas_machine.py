@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.cas.contents import DAY, HOUR, name_of, read, streamed
-from tests.cas.mortal import World, counting
+from tests.cas.contents import DAY, HOUR, cut_tiny, name_of, read, streamed
+from tests.cas.mortal import World, counting, cut
 from tests.catalog.conftest import Clock, new_database
 from trove_async import BlobNotFoundError, CasInvariantError
 from trove_async.catalog import Catalog, MemoryCatalog, open_catalog
 
 R = TypeVar("R")
-CONTENTS = [b"", b"a", b"b", counting(1, 300), counting(2, 700)]
+SOME = random.Random(6).randbytes(1000)
+CONTENTS = [b"", b"a", b"b", counting(1, 300), counting(2, 700), SOME, SOME[:600] + b"else" * 50]
 contents = st.sampled_from(CONTENTS)
 owners = st.sampled_from(["x", "y", None])
-steps = st.integers(1, 25)
+steps = st.integers(1, 40)
 
 
 class Blobs(RuleBasedStateMachine):
+    chunking: Literal["fastcdc"] | None = None
     total = 0
     kills = 0
 
@@ -40,7 +43,7 @@ class Blobs(RuleBasedStateMachine):
         self.clock = Clock()
         self.catalog = self.make_catalog(self.clock)
         self.run(self.catalog.open())
-        self.world = World(self.catalog, self.clock)
+        self.world = World(self.catalog, self.clock, self.chunking)
         self.world.contents = {name_of(data): data for data in CONTENTS}
         self.owned: set[tuple[str, str]] = set()
         self.anonymous: Counter[str] = Counter()
@@ -86,10 +89,14 @@ class Blobs(RuleBasedStateMachine):
             for pin, _, _ in self.pins:
                 await cas.unpin(pin)
             self.pins.clear()
-            for _ in range(2):
+            # The chunks of content begin their own grace when it is deleted.
+            for _ in range(2 if self.chunking is None else 4):
                 self.clock.pass_(DAY + 2 * HOUR)
                 assert (await cas.gc()).errors == []
-            left = sorted(self.wanted())
+            chunked = [info.digest async for info in cas.list() if info.chunked]
+            chunks = {name for d in chunked for name, _ in cut(self.world.contents[d])}
+            left = sorted(self.wanted() | chunks)
+            assert set(chunked) <= self.wanted()
             assert [info.digest async for info in cas.list()] == left
             if any(bucket.name == "cas" for bucket in await store.list_buckets()):
                 keys = [entry async for entry in store.list("cas")]
@@ -209,7 +216,8 @@ class Blobs(RuleBasedStateMachine):
             async with self.world.process() as (_, cas):
                 report = await cas.rebuild()
                 for digest in report.recovered:
-                    assert await read(cas, digest) == self.world.contents[digest]
+                    known = self.world.contents.get(digest)  # else a chunk
+                    assert await read(cas, digest) == known or known is None
                     await cas.unpin(f"sha256:{digest.partition(':')[2]}")
                 self.pins = [pin for pin in self.pins if pin[1] not in report.recovered]
 
@@ -223,6 +231,20 @@ class Blobs(RuleBasedStateMachine):
                 assert (report.corrupt, report.missing, report.recounted) == ([], [], 0)
 
         self.run(work())
+
+
+class InChunks(Blobs):
+    """Some are stored in chunks, some are not, and some are both in turn."""
+
+    chunking = "fastcdc"
+
+    @rule(data=contents, owner=owners, is_stream=st.booleans())
+    def store_whole(self, data: bytes, owner: str | None, is_stream: bool) -> None:
+        self.world.chunking = None
+        try:
+            self.store(data, owner, is_stream)
+        finally:
+            self.world.chunking = "fastcdc"
 
 
 @pytest.fixture(autouse=True)
@@ -250,10 +272,22 @@ def test_histories_of_content_are_those_of_a_dict() -> None:
     ran(Blobs, 12, 25)
 
 
+def test_histories_of_content_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_tiny(monkeypatch)
+    ran(InChunks, 12, 25)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_histories_in_memory() -> None:
     ran(Blobs, 600, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_histories_in_chunks_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_tiny(monkeypatch)
+    ran(InChunks, 400, 50)
 
 
 @pytest.mark.slow
