@@ -1,7 +1,8 @@
 """How the benchmarks measure: ours and the peers in one process, in turns.
 
-Each round runs every side once; the order is reversed every other round, so that neither
-warmth nor a busy neighbour favours one. CPU time is that of all threads of the process.
+Each round runs every side once, in an order of its own, so that neither warmth nor a busy
+neighbour nor anything that comes back after so many seconds favours one. CPU time is that of
+all threads of the process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import gc
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -69,7 +71,7 @@ async def compete(
         if side.clean is not None:
             await side.clean()
     for number in range(rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
+        for side in random.Random(number).sample(sides, len(sides)):
             gc.collect()
             if prepare is not None:
                 prepare()

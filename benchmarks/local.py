@@ -208,7 +208,7 @@ async def bench(*, quick: bool, base: str) -> bool:
         hashed = Hashed(folder / "hashed")
         ROOTS[hashed.name] = folder / "hashed"
         await hashed.open()
-        await streams(report, [*contestants, hashed], size, 7, base)
+        await streams(report, [*contestants, hashed], size, 9, base)
         for files in contestants:
             await files.close()
         growth(report, [files.name for files in contestants], size, base)

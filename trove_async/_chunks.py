@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast, runtime_checkable
 
 from trove_async._threads import cpu_pool, io_pool
-from trove_async.checksum import INLINE_LIMIT, Hasher, new_hasher
+from trove_async.checksum import INLINE_LIMIT, Hasher, digest_of, new_hasher
 from trove_async.errors import ChecksumMismatchError, TrailingDataError, TruncatedError
 
 __all__ = [
@@ -124,6 +124,17 @@ class Digest:
         self._text: str | None = None
         self._hasher: Hasher | None = new_hasher(algorithm) if algorithm else None
         self._inline = INLINE_LIMIT.get(algorithm or "", 1 << 62)
+
+    @classmethod
+    def of(cls, algorithm: str | None, data: Bytes) -> Self:
+        """Of bytes that are all there: complete."""
+        made = cls(None)
+        made.algorithm = algorithm
+        made.count = len(data)
+        made.finished = True
+        if algorithm is not None:
+            made._text = digest_of(algorithm, data)
+        return made
 
     def update(self, data: Bytes) -> None:
         self.count += len(data)

@@ -209,15 +209,15 @@ class Writes:
     ) -> ObjectInfo:
         """As `_layered`, of so little that what the layers make of it is taken before the
         driver is asked: it is told everything at once."""
-        digests = self._digests(context, upload)
-        digest = digests[0]
+        digests: list[Digest] = []
         if entries[0].order[0] > Stage.OBSERVE:  # what the caller gave is what is counted
             _check_size(options.size, data)
-            digest.update(data)
-            digest.finished = True
+            digest = context.digest = Digest.of(self._algorithm, data)
             if upload.expected is not None:
                 _check_expected(upload.expected, data, digest.text)
-            digests = []
+        else:
+            digests = self._digests(context, upload)
+            digest = digests[0]
         chain = Chain(OneChunk(data))
         parts: list[bytes] = []
         size = 0
@@ -237,9 +237,6 @@ class Writes:
                 stored = await self._send(backend, bucket, key, options, upload, context, supply)
                 info = _seen(stored, key, options, upload, context)
             else:
-                metadata = _first_metadata(options, upload, context)
-                if not upload.raw:
-                    metadata.update(_last_metadata(context))
                 info = await self._deliver(
                     backend,
                     bucket,
@@ -247,7 +244,7 @@ class Writes:
                     options,
                     upload.raw,
                     parts[0] if len(parts) == 1 else b"".join(parts),
-                    metadata,
+                    _metadata(options, upload, context),
                     digest.count,
                     digest.text,
                     tuple(context.applied),
@@ -392,6 +389,26 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
+
+
+def _metadata(options: PutOptions, upload: Upload, context: Context) -> Mapping[str, str]:
+    """All of it, when the body has ended."""
+    if upload.raw:
+        return options.metadata
+    digest = context.digest
+    assert digest is not None
+    metadata = {
+        **options.metadata,
+        FORMAT: write_format(context.applied, context.hints),
+        LENGTH: str(digest.count),
+    }
+    if upload.token is not None:
+        metadata[TOKEN] = upload.token
+    if (text := digest.text) is not None:
+        metadata[DIGEST] = text
+    for more in context.late:
+        metadata.update(more())
+    return metadata
 
 
 def _first_metadata(options: PutOptions, upload: Upload, context: Context) -> dict[str, str]:

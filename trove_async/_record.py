@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from trove_async.checksum import is_digest
 from trove_async.errors import CorruptMetadataError, UnsupportedFormatError
@@ -39,9 +40,7 @@ class Record:
 
 
 def write_format(encodings: tuple[str, ...] | list[str], hints: Mapping[str, str]) -> str:
-    text = "1"
-    if encodings:
-        text += ";" + ",".join(encodings)
+    text = f"1;{','.join(encodings)}" if encodings else "1"
     for name, value in hints.items():
         text += f";{name}={value}"
     return text
@@ -76,15 +75,21 @@ def _read_format(text: str, record: Record) -> None:
             f"written by a later version of this package: {version[:20]!r}"
         )
     if fields and "=" not in fields[0]:
-        names = tuple(fields.pop(0).split(","))
-        if not all(_NAME.fullmatch(name) for name in names):
-            raise CorruptMetadataError("the recorded encodings cannot be read")
-        record.encodings = names
+        record.encodings = _encodings(fields.pop(0))
     for item in fields:
         name, equals, value = item.partition("=")
         if not equals:
             raise CorruptMetadataError("the recorded format cannot be read")
         record.hints[name] = value
+
+
+@lru_cache(256)
+def _encodings(text: str) -> tuple[str, ...]:
+    """Most objects of a store have the same few layers."""
+    names = tuple(text.split(","))
+    if not all(_NAME.fullmatch(name) for name in names):
+        raise CorruptMetadataError("the recorded encodings cannot be read")
+    return names
 
 
 def seen_as(info: ObjectInfo, record: Record, size: int) -> ObjectInfo:

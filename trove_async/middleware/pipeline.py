@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
-from trove_async._chunks import Digest, Tap
+from trove_async._chunks import Digest, OneChunk, Tap
 from trove_async.driver.base import Chunks
 from trove_async.errors import InvalidConfigError, UnknownEncodingError
 from trove_async.middleware.base import (
@@ -118,6 +118,8 @@ class Chain:
         first: BaseException | None = None
         while self.levels:
             level = self.levels.pop()
+            if type(level) is OneChunk:  # bytes in memory: nothing to close
+                continue
             try:
                 await level.aclose()
             except BaseException as exc:
