@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from itertools import count, takewhile
 from types import TracebackType
 from typing import Final, Self
 
@@ -56,6 +57,7 @@ class Held:
         self._holding = asyncio.Lock()
         self._feed: Feed | None = None
         self._run: asyncio.Task[ObjectInfo] | None = None
+        self._begins_at: int | None = None
         self._put: set[int] = set()
         self._staging: Staging | None = None
         self._running: Digest | None = Digest(core.checksum)
@@ -114,29 +116,27 @@ class Held:
 
     @property
     def offset(self) -> int:
-        """The byte of the source to go on from. Where a layer or an expected checksum must see
-        the whole source it is 0 in a session that was resumed: what is acknowledged already is
-        made again, compared, and not sent again."""
+        """Bytes of the source, from its first, that are in the parts that are acknowledged: also
+        those an earlier process sent. Compressed, a part ends inside a frame: whole frames count.
+        0 behind a transform that does not tell (`Context.covers`)."""
         if self._info is not None:
             return self._info.size
+        if self._staging is not None and (staged := self._staging.parts):
+            before = takewhile(lambda number: number in staged, count(1))
+            return sum(staged[number][0] for number in before)
         done = self._contiguous()
-        if self._run is not None and done:  # this process has the state of the layers
-            return done[-1].source if not self._is_plain() else sum(p.size for p in done)
-        return sum(part.size for part in done) if self._is_plain() else 0
+        if self._is_plain():
+            return sum(part.size for part in done)
+        return done[-1].source if done else 0
 
     @property
-    def acknowledged(self) -> int:
-        """Bytes of the source behind what is acknowledged, also where `offset` is 0 because a
-        layer must see the source from its start. Through layers it is how far the source had
-        been read when the last of those parts was cut: a little more than the part holds."""
-        if self._info is not None:
-            return self._info.size
-        if self._staging is not None and self._staging.parts:
-            return sum(size for size, _ in self._staging.parts.values())
-        if self._is_plain():
-            return self.offset
-        done = self._contiguous()
-        return done[-1].source if done else 0
+    def begins_at(self) -> int:
+        """The byte of the source that the first `write` gives: `offset` as it was when this
+        process went on, or 0 where a layer or an expected checksum must see the whole source.
+        What is acknowledged is then made again, compared, and not sent again."""
+        if self._begins_at is not None:
+            return self._begins_at
+        return self.offset if self._is_plain() else 0
 
     def _contiguous(self) -> list[PartRecord]:
         """The acknowledged parts from the first on, as `write` cuts them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
@@ -25,7 +25,7 @@ from trove_async._multipart import (
     part_size_for,
     retried,
 )
-from trove_async._proof import Proven
+from trove_async._proof import Covered, Proven
 from trove_async._record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
 from trove_async._seam import Idle, Pulled, sending
 from trove_async._supply import Pieces, Supply, length_of
@@ -34,7 +34,7 @@ from trove_async.checksum import parse_digest
 from trove_async.driver.base import Chunks
 from trove_async.driver.options import PutOptions
 from trove_async.errors import CorruptMetadataError, UploadNotFoundError
-from trove_async.middleware.base import Context, Continuable, Sealer
+from trove_async.middleware.base import Context, Continuable, Sealer, Telling
 from trove_async.middleware.pipeline import Chain, Entry
 from trove_async.model import MiB, ObjectInfo, PartInfo
 from trove_async.stream.session import Message, PartRecord, Plan, SessionCatalog, SessionRecord
@@ -77,6 +77,8 @@ class Passage:
         self._began = began
         self._digest = Digest(core.checksum)
         self._sealer: Sealer | None = None
+        self._covered: Covered | None = None
+        self._is_as_read = True
         most = self._most()
         clock = asyncio.get_running_loop().time
         self._width = Width(most, clock) if adaptive else None
@@ -124,15 +126,19 @@ class Passage:
         is_shared = not skip and self._digest.algorithm == "blake3" and expected is None
         if is_shared:
             digests = [Digest(None)]  # that which `Tap` counts
-        marks = () if skip else [(p.source, p.source_digest) for p in self._known.values()]
-        self._proven = Proven(
-            chain.top, [mark for mark in marks if mark[1]], self._digest if is_shared else None
-        )
+        marks = () if skip else [part.source_digest for part in self._known.values()]
+        self._proven = Proven(chain.top, marks, self._digest if is_shared else None)
         chain.push(self._proven)
         entries = self._core.pipeline.for_write(context)
         last = _continuable(entries)
         outer = entries if last is None else entries[:-1]
+        covered = Covered()
+        context.covers = covered.tell
         inner = await self._core.pipeline.write(chain, outer, context, digests, expected)
+        self._is_as_read = not context.applied
+        if _tells(outer, context.applied):
+            covered.chunks = inner
+            self._covered = inner = covered
         self._is_own = not entries
         if last is not None:
             self._sealer = await self._sealing(last, context)
@@ -206,7 +212,7 @@ class Passage:
                 if not self._is_own and len(pieces) > 1:
                     data = [b"".join(pieces)]
                 del pieces
-                part = await self._fixed(number, data, is_last)
+                part = await self._fixed(number, data, start, is_last)
                 if part.etag is None:
                     while len(tasks) >= (self._width.now if self._width else self._fixed_width):
                         await _first(tasks)
@@ -235,7 +241,7 @@ class Passage:
         is_near = features.min_part_size is None and features.max_part_size is None
         return self._plan.concurrency or (1 if is_near else _NETWORKED)
 
-    async def _fixed(self, number: int, data: Pieces, is_last: bool) -> PartRecord:
+    async def _fixed(self, number: int, data: Pieces, start: int, is_last: bool) -> PartRecord:
         """What is known of this part, if it is this one; else what is to be known of it.
         Diverged where the message has fixed other bytes."""
         text = ""
@@ -250,8 +256,17 @@ class Passage:
                 return known
             if known.etag is not None or self._sealer is not None:
                 raise Diverged(f"part {number} is not what it was")
-        source, source_digest = self._proven.mark
-        return PartRecord(number, text, length_of(data), None, 0, source, source_digest)
+        size = length_of(data)
+        source = self._source_in(start + size, is_last)
+        return PartRecord(number, text, size, None, 0, source, self._proven.mark)
+
+    def _source_in(self, inner: int, is_last: bool) -> int:
+        """Bytes of the source that are wholly in the first ``inner`` ones."""
+        if self._is_as_read:
+            return inner
+        if is_last:
+            return self._proven.digest.count
+        return 0 if self._covered is None else self._covered.at(inner)
 
     async def _send(self, part: PartRecord, data: Pieces, start: int, is_last: bool) -> None:
         sealer, size = self._sealer, length_of(data)
@@ -416,6 +431,13 @@ def _continuable(entries: list[Entry]) -> Entry | None:
     if entries and isinstance(entries[-1].middleware, Continuable):
         return entries[-1]
     return None
+
+
+def _tells(entries: list[Entry], applied: Sequence[str]) -> bool:
+    """One transform stands between the source and the parts, and says how far it has come."""
+    return len(applied) == 1 and any(
+        entry.encoding == applied[0] and isinstance(entry.middleware, Telling) for entry in entries
+    )
 
 
 async def _in_order(pieces: Pieces) -> AsyncGenerator[Bytes, None]:

@@ -37,6 +37,7 @@ __all__ = [
     "Sealer",
     "SeekableTransform",
     "Stage",
+    "Telling",
     "Transform",
     "WriteMiddleware",
 ]
@@ -95,6 +96,15 @@ class Transform(WriteMiddleware, ReadMiddleware, Protocol):
     def encoding(self) -> str:
         """Recorded with the object: ``a-z 0-9 . _ + -``."""
         ...
+
+
+@runtime_checkable
+class Telling(Transform, Protocol):
+    """A transform that says how far it has come (`Context.covers`), so that an upload that
+    stops knows how much of its source is with the backend."""
+
+    @property
+    def tells_covered(self) -> bool: ...
 
 
 class RangeSource(Protocol):

@@ -16,6 +16,7 @@ class Context:
         "applied",
         "bucket",
         "content_type",
+        "covers",
         "digest",
         "ends",
         "hints",
@@ -54,6 +55,9 @@ class Context:
         """More metadata, asked for when the body has ended."""
         self.digest: Digest | None = None
         """On a write: running digest of the logical bytes, complete when the body has ended."""
+        self.covers: Callable[[int], None] | None = None
+        """On a write in parts: a transform that has `tells_covered` calls it before it gives a
+        chunk, with how many bytes of its input are wholly in what it has given then."""
         self.ends: list[Callable[[bool | None], Awaitable[None]]] = []
         """On a write and on a copy by the backend: asked once, when the driver has finished,
         cancelled or not. True: the object was published; False: it was not and will not be;

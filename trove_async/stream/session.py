@@ -70,9 +70,10 @@ class PartRecord:
     etag: str | None = None
     stored_size: int = 0
     source: int = 0
-    """Logical bytes that had been taken from the source when the part was cut."""
+    """Logical bytes that are wholly in this part and those before it; 0 where a transform does
+    not tell (`Context.covers`)."""
     source_digest: str = ""
-    """Of ``source[0:source]``."""
+    """``"<digest>@<bytes>"`` of what had been read when the part was cut: more than is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,13 @@ class Session(Protocol):
     def id(self) -> str: ...
     @property
     def offset(self) -> int:
-        """The byte of the source to go on from: all before it is acknowledged."""
+        """Bytes of the source, from its first, that are acknowledged."""
+        ...
+
+    @property
+    def begins_at(self) -> int:
+        """The byte of the source that is appended first: `offset` as it was then, or 0 where
+        the whole source has to be seen."""
         ...
 
     @property
@@ -164,7 +171,7 @@ class Session(Protocol):
     """Parts on their way at once follow what the backend takes; to be set before the first."""
 
     async def append(self, chunks: Chunks) -> None:
-        """Logical bytes from `offset` on, to the end of the iterator, which is not closed. Parts
+        """Logical bytes from `begins_at` on, to the end of the iterator, which is not closed. Parts
         are sealed, sent and acknowledged on the way."""
         ...
 

@@ -103,17 +103,27 @@ class Encoder:
         entries.extend((INFO_SIZE, 0))
         return b"".join((self._marker, write_info(0, digest), write_table(entries)))
 
-    async def stream(self, supply: Supply, first: Made, digest: Summed) -> AsyncGenerator[Bytes]:
+    async def stream(
+        self,
+        supply: Supply,
+        first: Made,
+        digest: Summed,
+        covers: Callable[[int], None] | None = None,
+    ) -> AsyncGenerator[Bytes]:
         """``first`` has been made and fed already; the rest comes from ``supply``."""
         entries = new_entries()
         frame, total = first
         entries.extend((len(frame), total))
+        if covers is not None:
+            covers(total)
         yield self._marker + frame
         jobs = self._jobs(supply, digest)
         async with aclosing(ordered(jobs, ENCODING, self._inline)) as made:
             async for frame, size in made:
                 total += size
                 entries.extend((len(frame), size))
+                if covers is not None:
+                    covers(total)
                 yield frame
         entries.extend((INFO_SIZE, 0))
         yield write_info(total, digest.text) + write_table(entries)

@@ -51,6 +51,7 @@ class Compress:
     direction = Direction.READ_WRITE
     stage = Stage.COMPRESS
     encoding = ENCODING
+    tells_covered = True
     head = 0
     tail = TAIL
 
@@ -121,7 +122,7 @@ class Compress:
             context.stored_size = len(data)
             return OneChunk(data)
         context.stored_size = None
-        return self._encoder.stream(supply, (frame, size), digest)
+        return self._encoder.stream(supply, (frame, size), digest, context.covers)
 
     def _is_worth_it(self, size: int, stored: int) -> bool:
         saving = self._min_saving
