@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -190,34 +191,59 @@ async def test_content_is_the_same_in_chunks_or_not(timed: Trove, first_in_chunk
     assert sorted(await blob_keys(timed)) == keys
 
 
-@pytest.mark.usefixtures("tiny")
-async def test_ranges_are_slices() -> None:
-    data = random.Random(5).randbytes(30_000)
+SOME = random.Random(5).randbytes(30_000)
+BOUNDS = st.one_of(st.none(), st.integers(0, 31_000))
+
+
+async def ranges_read(bounds: list[tuple[int | None, int | None]]) -> None:
     async with trove.open("mem://", catalog="memory://") as store:
         cas = store.cas(chunking="fastcdc")
-        digest = (await cas.store(data)).digest
+        digest = (await cas.store(SOME)).digest
         assert (await cas.stat(digest)).chunked
-        chance = random.Random(7)
-        bounds: list[tuple[int | None, int | None]] = [
-            (None, None),
-            (0, 0),
-            (-1, None),
-            (-40_000, None),
-            (29_999, None),
-            (29_000, 99_999),
-            (50_000, 40_000 + 10_000),
-        ]
-        bounds += [tuple(sorted(chance.choices(range(30_000), k=2))) for _ in range(200)]  # type: ignore[misc]
         for start, stop in bounds:
+            if start is not None and start >= len(SOME) and (stop is None or stop > start):
+                with pytest.raises(InvalidRangeError):
+                    await cas.retrieve(digest, range=slice(start, stop))
+                continue
             async with cas.retrieve(digest, range=slice(start, stop)) as reader:
-                assert reader.info.size == len(data)
-                expected = data[start:stop]
+                assert reader.info.size == len(SOME)
+                expected = SOME[start:stop]
                 assert reader.length == len(expected)
                 assert await reader.read() == expected
-        with pytest.raises(InvalidRangeError):
-            await cas.retrieve(digest, range=slice(30_000, None))
-        with pytest.raises(ValueError):
-            await cas.retrieve(digest, range=slice(0, None, 2))
+
+
+@given(
+    bounds=st.lists(
+        st.one_of(
+            st.tuples(BOUNDS, BOUNDS).filter(lambda pair: (pair[0] or 0) <= (pair[1] or 99_999)),
+            st.tuples(st.integers(-31_000, -1), st.none()),
+        ),
+        max_size=30,
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_ranges_are_slices(bounds: list[tuple[int | None, int | None]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        cut_tiny(patch)
+        asyncio.run(ranges_read(bounds))
+
+
+@pytest.mark.usefixtures("tiny")
+async def test_ranges_at_every_cut_are_slices() -> None:
+    cuts_at = [0]
+    for _, data in cuts(SOME, 1500):
+        cuts_at.append(cuts_at[-1] + len(data))
+    near = sorted({at + by for at in cuts_at for by in (-1, 0, 1) if 0 <= at + by < len(SOME)})
+    await ranges_read([(near[n], near[m]) for n in range(0, len(near), 5) for m in (n, -1)])
+    await ranges_read([*pairwise(near)])
+
+
+@pytest.mark.parametrize("wrong", [slice(0, None, 2), slice(5, 2), slice(0, -1)])
+async def test_what_is_no_range_is_refused(timed: Trove, wrong: slice) -> None:
+    cas = timed.cas(chunking="fastcdc")
+    digest = (await cas.store(BIG)).digest
+    with pytest.raises(ValueError):
+        await cas.retrieve(digest, range=wrong)
 
 
 class CountingDriver(MemoryDriver):

@@ -23,7 +23,7 @@ from trove_async.cas.manifests import Manifest
 from trove_async.cas.place import Place
 from trove_async.cas.records import StoredBlob
 from trove_async.cas.storing import LEASE, RENEW, stored_as
-from trove_async.errors import TroveError
+from trove_async.errors import ConflictError, TroveError
 
 __all__ = ["ChunkedWriter"]
 
@@ -114,20 +114,27 @@ class ChunkedWriter:
                 return StoredBlob(digest, manifest.size, True)
             key = self._place.key(digest, claim.gen, is_manifest=True)
             info = await self._place.publish(key, body, len(body), claim.now)
-            if await index.commit(
-                digest,
-                claim.gen,
-                owner,
-                manifest.size,
-                info.stored_size,
-                upload,
-                is_manifest=True,
-            ):
+            try:
+                is_live = await index.commit(
+                    digest,
+                    claim.gen,
+                    owner,
+                    manifest.size,
+                    info.stored_size,
+                    upload,
+                    is_manifest=True,
+                )
+            except ConflictError:
+                # Collected: what was stored since then is referred to, and by nothing known.
+                await index.begin(upload, "", 0)
+                raise
+            if is_live:
                 return StoredBlob(digest, manifest.size, False)
 
     async def _give_up(self, index: BlobIndex, upload: str, error: BaseException) -> None:
         """Leaves nothing that is referred to, as far as it can; the collector does the rest
-        when the lease ends. What was published may be another writer's by now."""
+        when the lease ends. A commit that was under way may have been done: then the upload is
+        forgotten, and nothing is dropped. What was published may be another writer's by now."""
         try:
             await settle(asyncio.ensure_future(_abandoned(index, upload)))
         except (TroveError, OSError) as exc:

@@ -118,7 +118,8 @@ class BlobIndex(Protocol):
 
     async def shed(self, manifest: str, limit: int) -> bool:
         """Drops up to ``limit`` references of ``manifest:<manifest>``, and with the last of them
-        the upload of that name. Whether some are left."""
+        the upload of that name. Whether some are left. Nothing where there is no such upload:
+        then they are those of a blob, which a commit has made live."""
         ...
 
     async def retain(self, digest: str, owner: str) -> bool:

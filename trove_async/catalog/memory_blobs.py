@@ -133,6 +133,8 @@ class MemoryBlobs:
 
     async def shed(self, manifest: str, limit: int) -> bool:
         now, owner = self._ticks(), held_by(manifest)
+        if manifest not in self._uploads:
+            return False
         held = self._chunks.get(owner, set())
         for digest in nsmallest(limit, held):
             held.discard(digest)

@@ -148,15 +148,16 @@ class SQLCollecting(SQLRows):
         upload = and_(uploads.c.space == self._space, uploads.c.id == manifest)
 
         async def work(connection: AsyncConnection) -> bool:
-            await connection.execute(select(uploads.c.id).where(upload).with_for_update())
+            lock = select(uploads.c.id).where(upload).with_for_update()
+            if (await connection.execute(lock)).first() is None:
+                return False
             query = select(refs.c.digest).where(mine).order_by(refs.c.digest).limit(limit)
             digests = [*(await connection.execute(query)).scalars()]
             rows, now = await self._locked(connection, digests)
-            these = delete(refs).where(mine, refs.c.digest.in_(digests))
-            # Another collector may have dropped some before it let us have the rows.
-            for digest in (await connection.execute(these.returning(refs.c.digest))).scalars():
+            for digest in digests:
                 shed(rows.get(digest), now)
             await self._update(connection, [*rows.values()])
+            await connection.execute(delete(refs).where(mine, refs.c.digest.in_(digests)))
             if len(digests) == limit:
                 return True
             await connection.execute(delete(uploads).where(upload))

@@ -164,7 +164,8 @@ def ls(
                 if as_json:
                     show.json_line(asdict(info))
                     continue
-                marks = ["pinned"] * info.pinned + ["damaged"] * info.damaged
+                marks = ["chunked"] * info.chunked + ["pinned"] * info.pinned
+                marks += ["damaged"] * info.damaged
                 words = " ".join([info.state, *marks])
                 size = show.size_text(info.size)
                 show.line(f"{info.digest}  {info.references:>6}  {size:>10}  {words}")
