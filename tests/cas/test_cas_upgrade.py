@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.dialects import sqlite
 
 import trove_async as trove
 from tests.cas.contents import name_of, read
 from tests.catalog.conftest import new_database
 from trove_async.catalog import schema
+from trove_async.catalog.sql_collecting import IS_CHUNK
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -31,3 +35,18 @@ async def test_an_older_index_is_brought_up_to_date(
         digest = (await cas.store(data, owner="a")).digest
         assert digest == name_of(data) and await read(cas, digest) == data
         assert (await cas.stat(digest)).chunked
+
+
+def test_the_chunks_of_a_manifest_are_found_by_an_index() -> None:
+    """And not among the references of everybody."""
+    connection = sqlite3.connect(":memory:")
+    for statements in schema.MIGRATIONS:
+        for statement in statements:
+            connection.execute(statement)
+    query = select(schema.refs.c.digest).where(
+        schema.refs.c.space == "cas", schema.refs.c.owner == "manifest:x", IS_CHUNK
+    )
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {compiled}").fetchall()
+    assert "trove_cas_ref_chunk (space=? AND owner=?)" in plan[0][3]
+    connection.close()

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     and_,
     delete,
     func,
     insert,
-    literal_column,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql
@@ -43,9 +42,9 @@ from trove_async.catalog.blobs import (
 from trove_async.catalog.schema import blobs, orphans, pins, refs, uploads
 from trove_async.catalog.sql_rows import SQLRows, columns_of
 
-__all__ = ["SQLCollecting"]
+__all__ = ["IS_CHUNK", "SQLCollecting"]
 
-_IS_CHUNK = literal_column("substr(owner, 1, 9) = 'manifest:'", Boolean)
+IS_CHUNK = text("substr(owner, 1, 9) = 'manifest:'")
 """As the partial index says it, or no database would use that."""
 
 
@@ -144,7 +143,7 @@ class SQLCollecting(SQLRows):
 
     async def shed(self, manifest: str, limit: int) -> bool:
         owner = held_by(manifest)
-        mine = and_(refs.c.space == self._space, refs.c.owner == owner, _IS_CHUNK)
+        mine = and_(refs.c.space == self._space, refs.c.owner == owner, IS_CHUNK)
         upload = and_(uploads.c.space == self._space, uploads.c.id == manifest)
 
         async def work(connection: AsyncConnection) -> bool:
