@@ -1,15 +1,18 @@
 """The manifest of content that is stored in chunks: which they are, in order.
 
-It is JSON: ``v`` 1, ``chunking`` (how they were cut), ``size``, ``digest`` of the whole content
-and ``chunks``, pairs of a digest in hex, by the algorithm of ``digest``, and a size.
+It is JSON without spaces: ``v`` 1, ``chunking`` (how they were cut), ``size``, ``digest`` of the
+whole content and, at last, ``chunks``, pairs of a digest in hex, by the algorithm of ``digest``,
+and a size. The pairs are written and read one by one: as Python's lists and strings all of them
+would take several times the memory of the text.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Any, Final
+from typing import Final
 
 from trove_async.cas.chunking import PARAMETERS
 from trove_async.errors import CorruptMetadataError, UnsupportedError, UnsupportedFormatError
@@ -17,14 +20,16 @@ from trove_async.errors import CorruptMetadataError, UnsupportedError, Unsupport
 __all__ = ["MOST", "Manifest"]
 
 MOST: Final = 1 << 20
-"""Chunks that content may have: about 256 GiB. Its manifest has 80 MB then, held in memory."""
+"""Chunks that content may have: about 256 GiB. Its manifest is a text of 80 MB then."""
 
 _VERSION: Final = 1
 _BYTES: Final = 32
+_BEGIN: Final = b'"chunks":['
+_PAIR: Final = re.compile(rb'\["([0-9a-f]{64})",([1-9][0-9]{0,17})\](,|\]\}\Z)')
 
 
 class Manifest:
-    """36 bytes in memory for each chunk, and those of the JSON while that is read or made."""
+    """40 bytes in memory for each chunk, and about 150 more while the text is read or made."""
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
@@ -62,42 +67,38 @@ class Manifest:
 
     def dump(self, digest: str) -> bytes:
         """``digest``: of the whole content."""
-        chunks = []
+        head = {"v": _VERSION, "chunking": PARAMETERS, "size": self.size, "digest": digest}
+        made = bytearray(json.dumps(head, separators=(",", ":"))[:-1].encode())
+        made += b"," + _BEGIN
         for number in range(len(self)):
             start, stop = self.bounds(number)
-            chunks.append([self.digest(number).partition(":")[2], stop - start])
-        body = {
-            "v": _VERSION,
-            "chunking": PARAMETERS,
-            "size": self.size,
-            "digest": digest,
-            "chunks": chunks,
-        }
-        return json.dumps(body, separators=(",", ":")).encode()
+            name = self._names[number * _BYTES : (number + 1) * _BYTES].hex()
+            made += f'{"," if number else ""}["{name}",{stop - start}]'.encode()
+        made += b"]}"
+        return bytes(made)
 
     @classmethod
     def load(cls, data: bytes, digest: str) -> Manifest:
         """CorruptMetadataError for what is no manifest of the content ``digest``,
         UnsupportedFormatError for one of a later version."""
+        head, _, pairs = data.partition(_BEGIN)
         try:
-            body = json.loads(data)
+            body = json.loads(head + _BEGIN + b"]}" if pairs else data)
             version = body["v"]
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise CorruptMetadataError(f"the manifest of {digest} cannot be read") from exc
         if type(version) is int and version > _VERSION:
             raise UnsupportedFormatError(f"the manifest of {digest} has version {version}")
         made = cls(digest.partition(":")[0])
-        try:
-            made._fill(body)
-            is_right = body["digest"] == digest and body["size"] == made.size
-        except (ValueError, TypeError, KeyError, OverflowError) as exc:
-            raise CorruptMetadataError(f"the manifest of {digest} cannot be read") from exc
-        if not is_right:
+        is_whole = made._fill(pairs)
+        if not is_whole or (body.get("digest"), body.get("size")) != (digest, made.size):
             raise CorruptMetadataError(f"the manifest of {digest} is not one of it")
         return made
 
-    def _fill(self, body: dict[str, Any]) -> None:
-        for name, size in body["chunks"]:
-            if len(name) != 2 * _BYTES or type(size) is not int or size < 1:
-                raise ValueError("not a chunk")
-            self.add(name, size)
+    def _fill(self, pairs: bytes) -> bool:
+        """Whether they are pairs to their end."""
+        position = 0
+        while match := _PAIR.match(pairs, position):
+            self.add(match[1].decode(), int(match[2]))
+            position = match.end()
+        return 0 < position == len(pairs)
