@@ -250,10 +250,19 @@ class CountingDriver(MemoryDriver):
     def __init__(self) -> None:
         super().__init__()
         self.got: list[str] = []
+        self.put_keys: list[str] = []
+        self.hangs_after: int | None = None
 
     async def get(self, bucket: str, key: str, options: Any) -> Any:
         self.got.append(key)
+        if self.hangs_after is not None and len(self.got) > self.hangs_after:
+            await asyncio.Event().wait()
         return await super().get(bucket, key, options)
+
+    async def put(self, bucket: str, key: str, body: Any, options: Any) -> Any:
+        self.put_keys.append(key)
+        await asyncio.sleep(0)  # who stores the same beside it is not shown it yet
+        return await super().put(bucket, key, body, options)
 
 
 async def test_a_range_fetches_the_chunks_it_needs() -> None:
@@ -271,17 +280,54 @@ async def test_a_range_fetches_the_chunks_it_needs() -> None:
         assert len(driver.got) <= 1 + 4 + 1, "what is read ahead is bounded"
 
 
+async def test_a_reader_that_stops_waits_for_no_chunk() -> None:
+    driver = CountingDriver()
+    async with trove.open(driver, catalog="memory://") as store:
+        cas = store.cas(chunking="fastcdc")
+        digest = (await cas.store(BIG)).digest
+        driver.got.clear()
+        driver.hangs_after = 2
+        async with asyncio.timeout(5), cas.retrieve(digest) as reader:
+            assert await reader.read(1) == BIG[:1]
+        assert len(driver.got) > 2
+        driver.hangs_after = None
+
+
 @pytest.mark.usefixtures("tiny")
-async def test_repeated_chunks_are_stored_once(timed: Trove) -> None:
+@pytest.mark.parametrize("window", [1500, 1 << 20])
+async def test_repeated_chunks_are_stored_once(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr("trove_async.cas.chunking.WINDOW", window)
     data = random.Random(3).randbytes(5000) * 40
+    driver = CountingDriver()
+    async with trove.open(driver, catalog="memory://") as store:
+        cas = store.cas(chunking="fastcdc")
+        await store.create_bucket("cas")
+        digest = (await cas.store(streamed(data, 3333))).digest
+        assert await read(cas, digest) == data
+        infos = [info async for info in cas.list()]
+        assert len(driver.put_keys) == len(infos)
+        assert sum(info.stored_size for info in infos if not info.chunked) < len(data) / 10
+        await cas.release(digest)
+        await cas.gc(grace=0, settle=0)
+        assert [info async for info in cas.list()] == []
+
+
+@pytest.mark.parametrize("ending", ["", ".chunks"])
+async def test_what_a_dead_writer_left_goes_in_one_run(
+    timed: Trove, clock: Any, ending: str
+) -> None:
+    """Its object has its name, its row is reserved: nobody knows of which kind it was."""
     cas = timed.cas(chunking="fastcdc")
-    digest = (await cas.store(streamed(data, 3333))).digest
-    assert await read(cas, digest) == data
-    stored = sum([info.stored_size async for info in cas.list() if not info.chunked])
-    assert stored < len(data) / 10
-    await cas.release(digest)
-    await cas.gc(grace=0, settle=0)
-    assert await blob_keys(timed) == []
+    kept = (await cas.store(b"kept", owner="k")).digest
+    index = await cas._open_index()
+    await index.claim(name_of(BIG), "dead", 1)
+    await timed.put("cas", key_of(BIG) + ending, b"what it wrote")
+    clock.pass_(2 * 24 * 3600)
+    assert (await cas.gc()).errors == []
+    assert await blob_keys(timed) == [key_of(b"kept")]
+    assert [info.digest async for info in cas.list()] == [kept]
 
 
 async def test_the_same_content_stored_at_once(chunked: CAS, store: Trove) -> None:
