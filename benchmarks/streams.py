@@ -1,7 +1,7 @@
 """Managed streams: what they cost beside plain put and get, how fair they are, what ADAPTIVE
 is good for, how much memory each policy takes.
 
-python benchmarks/streams.py [--quick] [--root DIR]
+python benchmarks/streams.py [--quick] [--models] [--root DIR]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from _adaptive import jittery
 from _harness import Report, Side, arguments, compete, measured_growth, peak_growth
+from _widths import widths
 
 import trove_async as trove
 from trove_async import Backpressure, KiB, MiB, StreamDirection, Trove
@@ -161,15 +162,28 @@ def memory(report: Report, root: str, blocks: int) -> None:
     )
 
 
+def models(report: Report, *, is_drawn: bool) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    jittery(report, docs / "adaptive.svg" if is_drawn else None)
+    widths(report, docs / "parts.svg" if is_drawn else None)
+
+
 async def main() -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument("--root", default=None)
     parser.add_argument("--blocks", type=int, default=0, help="MiB of each transfer")
     parser.add_argument("--rss-of", default=None)
+    parser.add_argument(
+        "--models", action="store_true", help="only what is computed, and its plots"
+    )
     given = parser.parse_args()
     if given.rss_of:
         await grown(given.root, given.rss_of, given.blocks)
         return 0
+    if given.models:
+        report = Report("streams")
+        await asyncio.to_thread(models, report, is_drawn=True)
+        return 0 if report.finish() else 1
     root = tempfile.mkdtemp(prefix="trove-streams-", dir=given.root or "/dev/shm")
     report = Report("streams")
     blocks = given.blocks or (128 if given.quick else 1024)
@@ -186,8 +200,7 @@ async def main() -> int:
         await fairness(report, root, 64)
         shutil.rmtree(Path(root) / "box", ignore_errors=True)
         memory(report, root, blocks if given.quick else 4096)
-        plot = None if given.quick else Path(__file__).parent.parent / "docs" / "adaptive.svg"
-        await asyncio.to_thread(jittery, report, plot)  # it has a loop of its own
+        await asyncio.to_thread(models, report, is_drawn=not given.quick)  # loops of their own
     finally:
         shutil.rmtree(root, ignore_errors=True)
     met = report.finish()

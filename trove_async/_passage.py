@@ -280,12 +280,15 @@ class Passage:
                 return sealer.seal(data[0] if data else b"", start, is_last=is_last)
             return _in_order(data)
 
+        clock = asyncio.get_running_loop().time
+        began = clock()
         sent = await self._upload(part.number, body, size)
+        took = clock() - began
         part = replace(part, etag=sent.etag, stored_size=sent.size)
         await self._catalog.keep_part(self._id, self._owner, part)
         self._keep(part)
         if self._width is not None:
-            self._width.sent(part.size)
+            self._width.sent(part.size, took)
 
     def _keep(self, part: PartRecord) -> None:
         self._done[part.number] = part

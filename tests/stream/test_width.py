@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -16,34 +16,80 @@ from trove_async.stream.width import Width
 PART = 64 * KiB
 
 
-def widths(most: int, rounds: int, capacity: Any) -> list[int]:
-    """``capacity(round)``: parts a second the backend takes in all; one connection takes 10."""
+def widths(
+    most: int, rounds: int, capacity: Callable[[int], float], alone: float = 10
+) -> list[int]:
+    """How many were on their way, round by round. ``capacity(round)``: parts a second the
+    backend takes in all; one connection takes ``alone``."""
     time = [0.0]
     width = Width(most, lambda: time[0])
     seen = []
     for number in range(rounds):
         count = width.now
         seen.append(count)
-        time[0] += count / min(10 * count, capacity(number))
+        took = count / min(alone * count, capacity(number))
+        time[0] += took
         for _ in range(count):
-            width.sent(PART)
+            width.sent(PART, took * 0.999999)
     return seen
 
 
 def test_it_grows_while_that_makes_it_faster() -> None:
-    assert widths(8, 12, lambda _: 1000)[-1] == 8
+    assert widths(8, 12, lambda _: 1000) == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8]
     assert widths(1, 5, lambda _: 1000) == [1] * 5
 
 
-def test_it_rests_where_more_brings_nothing() -> None:
-    seen = widths(16, 40, lambda _: 35)
-    assert max(seen[:10]) <= 5
-    assert max(seen) <= 10, "looks again now and then"
+def test_every_sixteenth_round_looks_what_a_part_takes_when_few_are_on_their_way() -> None:
+    seen = widths(8, 60, lambda _: 1000)
+    assert [number for number, count in enumerate(seen) if count == 4 and number > 3] == [
+        16,
+        33,
+        50,
+    ]
+    assert set(seen[7:]) == {8, 4}
 
 
-def test_it_shrinks_when_the_backend_slows_down() -> None:
-    seen = widths(8, 60, lambda number: 1000 if number < 10 else 1000 * 0.7 ** (number - 9))
-    assert max(seen) == 8 and min(seen[10:]) <= 2
+@pytest.mark.parametrize("capacity", [10, 35, 50, 80])
+def test_it_rests_at_one_more_than_the_backend_works_on(capacity: int) -> None:
+    seen = widths(16, 400, lambda _: capacity)
+    usual = -(-capacity // 10) + 1
+    assert set(seen[20:]) == {usual, usual // 2}, "for ever"
+
+
+@pytest.mark.parametrize(("first", "second"), [(80, 20), (20, 80), (50, 10), (30, 60)])
+def test_it_follows_a_change_of_speed(first: int, second: int) -> None:
+    seen = widths(12, 80, lambda number: first if number < 40 else second)
+    for part, capacity in ((seen[20:40], first), (seen[50:], second)):
+        assert sorted(part)[len(part) // 2] == capacity // 10 + 1
+    if second < first:
+        assert seen[41] == second // 10 + 1, "at once"
+
+
+def test_a_round_that_was_slow_by_chance_is_soon_forgotten() -> None:
+    seen = widths(8, 40, lambda number: 20 if number == 20 else 1000)
+    assert seen[19:28] == [8, 8, 3, 4, 5, 6, 7, 8, 8]
+
+
+def test_slower_connections_are_told_from_a_slower_backend() -> None:
+    """Each takes a tenth from now on: many are as good as before, once that is known."""
+    time = [0.0]
+    width = Width(8, lambda: time[0])
+    seen = []
+    for number in range(120):
+        count = width.now
+        seen.append(count)
+        took = 0.1 if number < 30 else 1.0
+        time[0] += took
+        for _ in range(count):
+            width.sent(PART, took * 0.999999)
+    assert seen[29] == 8 and min(seen[30:]) == 1 and seen[-40:].count(8) > 30
+
+
+def test_a_clock_that_stands_still_stops_nothing() -> None:
+    width = Width(4, lambda: 1.0)
+    for _ in range(40):
+        width.sent(PART, 0.0)
+    assert width.now >= 2
 
 
 class Far(MemoryDriver):
