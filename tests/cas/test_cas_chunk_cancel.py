@@ -144,3 +144,21 @@ async def test_a_writer_whose_chunks_were_collected_is_told_and_leaves_nothing(
     for _ in range(3):
         await cas.gc(grace=0, settle=0, orphan_after=0)
     assert [info async for info in cas.list()] == [] and await blob_keys(timed) == []
+
+
+async def test_a_writer_whose_chunks_were_collected_finds_the_content_there(
+    timed: Trove, clock: Any
+) -> None:
+    """Of the chunks that it stored since then nobody else knows."""
+    cas = timed.cas(chunking="fastcdc")
+
+    async def slow() -> Any:
+        yield DATA[:2000]
+        clock.pass_(25 * 3600)
+        await timed.cas().gc(grace=0, settle=0)
+        await timed.cas().store(DATA, owner="b")
+        yield DATA[2000:]
+
+    assert (await cas.store(slow(), owner="a")).deduplicated
+    assert {pair async for pair in cas.owners("")} == {("a", name_of(DATA)), ("b", name_of(DATA))}
+    assert (await cas.verify(repair=True)).recounted == 0

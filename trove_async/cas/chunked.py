@@ -74,9 +74,9 @@ class ChunkedWriter:
     async def _in_chunks(
         self, index: BlobIndex, cutting: _Cutting, pieces: Pieces, owner: str
     ) -> StoredBlob:
-        upload = uuid4().hex
+        upload = _Upload(index, uuid4().hex)
         manifest = Manifest(self._algorithm)
-        await index.begin(upload, "", LEASE)
+        await index.begin(upload.id, "", LEASE)
         try:
             loop = asyncio.get_running_loop()
             renew_at = loop.time() + RENEW
@@ -84,15 +84,15 @@ class ChunkedWriter:
                 for digest, data in pieces:
                     manifest.add(digest, len(data))
                 if loop.time() > renew_at:
-                    await index.renew(upload, LEASE)
+                    await index.renew(upload.id, LEASE)
                     renew_at = loop.time() + RENEW
                 # The next ones are read and cut while these are stored.
                 _, pieces = await both(
-                    partial(self._keep, index, pieces, f"manifest:{upload}"), cutting.next
+                    partial(self._keep, index, pieces, f"manifest:{upload.id}"), cutting.next
                 )
             return await self._named(index, manifest, cutting.whole, owner, upload)
         except BaseException as exc:
-            await self._give_up(index, upload, exc)
+            await upload.give_up(exc)
             raise
 
     async def _keep(self, index: BlobIndex, pieces: Pieces, owner: str) -> None:
@@ -103,47 +103,55 @@ class ChunkedWriter:
         await side_by_side([*dict(pieces).items()], keep)
 
     async def _named(
-        self, index: BlobIndex, manifest: Manifest, digest: str, owner: str, upload: str
+        self, index: BlobIndex, manifest: Manifest, digest: str, owner: str, upload: _Upload
     ) -> StoredBlob:
         loop = asyncio.get_running_loop()
         body = await loop.run_in_executor(cpu_pool(), manifest.dump, digest)
         while True:
             claim = await index.claim(digest, owner, LEASE)
             if claim.is_shared:
-                await _abandoned(index, upload)
+                await upload.abandon()
                 return StoredBlob(digest, manifest.size, True)
             key = self._place.key(digest, claim.gen, is_manifest=True)
             info = await self._place.publish(key, body, len(body), claim.now)
-            try:
-                is_live = await index.commit(
-                    digest,
-                    claim.gen,
-                    owner,
-                    manifest.size,
-                    info.stored_size,
-                    upload,
-                    is_manifest=True,
-                )
-            except ConflictError:
-                # Collected: what was stored since then is referred to, and by nothing known.
-                await index.begin(upload, "", 0)
-                raise
-            if is_live:
+            stored = manifest.size, info.stored_size
+            if await upload.commit(digest, claim.gen, owner, *stored):
                 return StoredBlob(digest, manifest.size, False)
 
-    async def _give_up(self, index: BlobIndex, upload: str, error: BaseException) -> None:
-        """Leaves nothing that is referred to, as far as it can; the collector does the rest
-        when the lease ends. A commit that was under way may have been done: then the upload is
-        forgotten, and nothing is dropped. What was published may be another writer's by now."""
+
+class _Upload:
+    """What refers to the chunks until the manifest is live."""
+
+    def __init__(self, index: BlobIndex, id: str) -> None:
+        self._index = index
+        self.id = id
+        self._is_doubtful = False
+        """A commit may have been done: then the references are the manifest's."""
+
+    async def commit(self, digest: str, gen: int, owner: str, size: int, stored: int) -> bool:
+        self._is_doubtful = True
+        commit = self._index.commit
         try:
-            await settle(asyncio.ensure_future(_abandoned(index, upload)))
+            done = await commit(digest, gen, owner, size, stored, self.id, is_manifest=True)
+        except ConflictError:
+            self._is_doubtful = False
+            raise
+        self._is_doubtful = done
+        return done
+
+    async def abandon(self) -> None:
+        """Drops the references, also where the upload was collected meanwhile: then those that
+        came after are known to nobody else."""
+        while await self._index.shed(self.id, _SHED, is_uncommitted=not self._is_doubtful):
+            pass
+
+    async def give_up(self, error: BaseException) -> None:
+        """Leaves nothing that is referred to, as far as it can; the collector does the rest
+        when the lease ends. What was published may be another writer's by now."""
+        try:
+            await settle(asyncio.ensure_future(self.abandon()))
         except (TroveError, OSError) as exc:
             error.add_note(f"what was written is left for the collector: {exc!r}")
-
-
-async def _abandoned(index: BlobIndex, upload: str) -> None:
-    while await index.shed(upload, _SHED):
-        pass
 
 
 class _Cutting:

@@ -116,10 +116,11 @@ class BlobIndex(Protocol):
         collected."""
         ...
 
-    async def shed(self, manifest: str, limit: int) -> bool:
+    async def shed(self, manifest: str, limit: int, *, is_uncommitted: bool = False) -> bool:
         """Drops up to ``limit`` references of ``manifest:<manifest>``, and with the last of them
         the upload of that name. Whether some are left. Nothing where there is no such upload:
-        then they are those of a blob, which a commit has made live."""
+        then they are those of a blob, which a commit has made live; unless the caller knows that
+        there was no commit, and the upload was collected."""
         ...
 
     async def retain(self, digest: str, owner: str) -> bool:

@@ -131,9 +131,9 @@ class MemoryBlobs:
         for manifest in manifests:
             self._uploads[manifest] = ("", self._ticks())
 
-    async def shed(self, manifest: str, limit: int) -> bool:
+    async def shed(self, manifest: str, limit: int, *, is_uncommitted: bool = False) -> bool:
         now, owner = self._ticks(), held_by(manifest)
-        if manifest not in self._uploads:
+        if manifest not in self._uploads and not is_uncommitted:
             return False
         held = self._chunks.get(owner, set())
         for digest in nsmallest(limit, held):

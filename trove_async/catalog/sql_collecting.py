@@ -141,14 +141,15 @@ class SQLCollecting(SQLRows):
 
         return await self._database.write(work)
 
-    async def shed(self, manifest: str, limit: int) -> bool:
+    async def shed(self, manifest: str, limit: int, *, is_uncommitted: bool = False) -> bool:
         owner = held_by(manifest)
         mine = and_(refs.c.space == self._space, refs.c.owner == owner, IS_CHUNK)
         upload = and_(uploads.c.space == self._space, uploads.c.id == manifest)
 
         async def work(connection: AsyncConnection) -> bool:
             lock = select(uploads.c.id).where(upload).with_for_update()
-            if (await connection.execute(lock)).first() is None:
+            is_there = (await connection.execute(lock)).first() is not None
+            if not is_there and not is_uncommitted:
                 return False
             query = select(refs.c.digest).where(mine).order_by(refs.c.digest).limit(limit)
             digests = [*(await connection.execute(query)).scalars()]
