@@ -251,6 +251,32 @@ async def test_a_delete_that_arrives_after_the_next_generation_harms_nothing() -
         assert (await cas.gc(grace=0, settle=0)).deleted == 0
 
 
+class Vanishing(MemoryDriver):
+    """An object goes when it is looked at, once."""
+
+    is_armed = False
+
+    async def head(self, bucket: str, key: str, options: Any) -> Any:
+        if self.is_armed and key.endswith("~0"):
+            self.is_armed = False
+            await self.delete_many(bucket, [key])
+        return await super().head(bucket, key, options)
+
+
+async def test_an_object_in_the_way_that_is_collected_just_now_is_written() -> None:
+    """It was another writer's, whose lease had ended."""
+    driver = Vanishing()
+    async with trove.open(driver, catalog=MemoryCatalog()) as store:
+        cas = store.cas()
+        await store.create_bucket("cas")
+        await (await cas._open_index()).claim(name_of(b"content"), "dead", 1)
+        await store.put("cas", key_of(b"content"), b"content")
+        driver.is_armed = True
+        assert not (await cas.store(b"content", owner="a")).deduplicated
+        assert not driver.is_armed
+        assert await read(cas, name_of(b"content")) == b"content"
+
+
 async def test_a_reader_that_finds_its_generation_deleted_takes_the_next() -> None:
     driver = Held("get")
     async with trove.open(driver, catalog=MemoryCatalog()) as store:

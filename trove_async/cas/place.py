@@ -152,9 +152,10 @@ class Place:
         try:
             return await self._put(key, body, stamp, checksum, self._condition)
         except PreconditionFailedError:
-            info = await self.store.head(self.bucket, key)
-            if info.size == size:
-                return info
+            with suppress(ObjectNotFoundError):  # a collector has deleted it just now
+                info = await self.store.head(self.bucket, key)
+                if info.size == size:
+                    return info
         # Whatever that is, nothing refers to it: the generation is reserved for this content.
         return await self._put(key, body, stamp, checksum, None)
 
