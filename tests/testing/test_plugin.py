@@ -98,6 +98,11 @@ def test_a_driver_named_on_the_command_line_is_proved(tmp_path: Path) -> None:
     assert "absent: K103: no transform is in use in this run" in done.stdout
 
 
+def test_a_projects_timeout_does_not_cut_a_case_short(tmp_path: Path) -> None:
+    done = run(tmp_path, "-q", "--timeout=0.05", MEMORY, "-k", "K144")
+    assert done.returncode == 0, done.stdout
+
+
 def test_paths_named_beside_the_driver_are_run_as_well(tmp_path: Path) -> None:
     (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
     done = run(tmp_path, MEMORY, "-v", "-k", "test_own or K001", "test_own.py")

@@ -24,6 +24,8 @@ __all__ = ["CaseModule", "cases_of_option"]
 
 DriverFactory = Callable[[], Driver]
 NODE = "trove_async.testing"
+_CLOSING = 30.0
+"""Seconds that a case may take for its opening and closing, beside its own limit."""
 
 
 def named_object(path: str, option: str) -> object:
@@ -142,6 +144,9 @@ class CaseModule(pytest.Module):
                         else _of_factory(case, args, self.factory)
                     )
                     item = pytest.Function.from_parent(self, name=name, callobj=check)
+                    if self.config.pluginmanager.hasplugin("timeout"):
+                        # The case has a limit of its own, which a project's must not undercut.
+                        item.add_marker(pytest.mark.timeout(case.timeout + _CLOSING))
                     item.user_properties += [("trove_case", case.id), ("trove_target", self.nodeid)]
                     yield item
 
