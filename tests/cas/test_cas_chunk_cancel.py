@@ -116,7 +116,7 @@ async def test_a_cancel_at_any_call_leaves_all_or_nothing(
     at, outcomes = 1, set()
     while (outcome := await cancelled_at(catalog, at, is_stream=is_stream))[0]:
         outcomes.add(outcome[1])
-        at += 1 if kind == "memory" else 5
+        at += 1 if kind == "memory" else 9
     await catalog.close()
     assert outcome == (False, True) and at > 20
     assert kind != "memory" or outcomes == {False, True}, "also when the commit was under way"
