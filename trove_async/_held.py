@@ -57,7 +57,6 @@ class Held:
         self._holding = asyncio.Lock()
         self._feed: Feed | None = None
         self._run: asyncio.Task[ObjectInfo] | None = None
-        self._begins_at: int | None = None
         self._put: set[int] = set()
         self._staging: Staging | None = None
         self._running: Digest | None = Digest(core.checksum)
@@ -116,6 +115,16 @@ class Held:
 
     @property
     def offset(self) -> int:
+        """The byte of the source to go on from: ``source[session.offset:]`` is what is left to
+        write. Where a layer or an expected checksum must see the whole source it is 0 in a
+        session that was resumed: what is acknowledged is made again, compared, and not sent
+        again."""
+        if self._info is None and self._run is None and not self._is_plain():
+            return 0
+        return self.acknowledged
+
+    @property
+    def acknowledged(self) -> int:
         """Bytes of the source, from its first, that are in the parts that are acknowledged: also
         those an earlier process sent. Compressed, a part ends inside a frame: whole frames count.
         0 behind a transform that does not tell (`Context.covers`)."""
@@ -128,15 +137,6 @@ class Held:
         if self._is_plain():
             return sum(part.size for part in done)
         return done[-1].source if done else 0
-
-    @property
-    def begins_at(self) -> int:
-        """The byte of the source that the first `write` gives: `offset` as it was when this
-        process went on, or 0 where a layer or an expected checksum must see the whole source.
-        What is acknowledged is then made again, compared, and not sent again."""
-        if self._begins_at is not None:
-            return self._begins_at
-        return self.offset if self._is_plain() else 0
 
     def _contiguous(self) -> list[PartRecord]:
         """The acknowledged parts from the first on, as `write` cuts them."""

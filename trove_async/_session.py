@@ -57,7 +57,7 @@ class UploadSession(Held):
     # -- in order ------------------------------------------------------------------------------
 
     async def write(self, data: Bytes) -> None:
-        """The next bytes of the source, from `begins_at` on in a session that was resumed. Waits
+        """The next bytes of the source, from `offset` on in a session that was resumed. Waits
         until there is room for them; not until they are acknowledged."""
         chunk = data if type(data) is bytes else bytes(data)
         await self.hold()
@@ -79,7 +79,7 @@ class UploadSession(Held):
             raise StreamStateError("this session is put part by part; it has no next byte")
         if self._feed is None:
             # Not of this run: what another one put by number has no place in the source.
-            skip = self._begins_at = self.begins_at
+            skip = self.offset
             self._feed = Feed()
             self._run = asyncio.create_task(self._fed_passage(self._feed, skip))
         return self._feed

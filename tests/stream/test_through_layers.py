@@ -82,11 +82,12 @@ async def test_a_resumable_upload_goes_on_after_a_cancel(layered: Trove) -> None
     assert not await layered.exists("box", "k")
     stream = await layered.stream("box", "k", UP, **options)
     at = stream.offset
-    assert at >= 5 * MiB
+    if layered.registrations():
+        assert at == 0, "they see the whole source again"
+    else:
+        assert at >= 5 * MiB
     with pytest.raises(ValueError):
         await stream.seek(at + 1)
-    if layered.registrations():  # they see the whole source again
-        at = 0
     await stream.seek(at)
     async with stream:
         await stream.write(body[at:])

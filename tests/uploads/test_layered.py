@@ -95,7 +95,7 @@ async def test_what_was_written_is_made_again_and_not_sent_again(store: Trove) -
     await session.aclose()
     again = await store.uploads.resume(session.id)
     before = again.parts
-    assert before and again.begins_at == 0
+    assert before and again.offset == 0
     await again.write(DATA)
     info = await again.complete()
     assert info.checksum == (await store.put("bucket", "l", DATA)).checksum

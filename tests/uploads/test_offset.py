@@ -1,5 +1,5 @@
-"""`offset` of a session: bytes of the source in the parts that are acknowledged, also through
-layers and in another process than the one that sent them."""
+"""`acknowledged` of a session: bytes of the source in the parts that are with the backend, also
+through layers and in another process than the one that sent them; and `offset`, where to go on."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ def whole_frames(packed: bytes) -> int:
 
 
 async def stopped(driver: Kept, layers: list[Any], after: int, **options: Any) -> tuple[int, int]:
-    """The offset after ``after`` parts, as the process that sent them sees it, and the next."""
+    """What is acknowledged after ``after`` parts, as the process that sent them sees it, and the
+    next."""
     driver.most = after
     async with trove.open(driver, middleware=layers, chunk_size=10_000) as store:
         await store.create_bucket("bucket")
@@ -105,16 +106,18 @@ async def stopped(driver: Kept, layers: list[Any], after: int, **options: Any) -
         async with asyncio.timeout(10):
             while len(session.parts) < after:  # noqa: ASYNC110 -- nothing tells of it
                 await asyncio.sleep(0.001)
-        seen = session.offset
+        seen = session.acknowledged
+        assert session.offset == seen, "this process has the state of the layers"
         writing.cancel()
         await asyncio.wait([writing])
         await session.aclose()
         driver.most = 1 << 30
         again = await store.uploads.resume(session.id)
-        resumed = again.offset
-        await again.write(DATA[again.begins_at :])
+        resumed = again.acknowledged
+        assert again.offset == (0 if layers or options else resumed)
+        await again.write(DATA[again.offset :])
         info = await again.complete()
-        assert info.size == again.offset == len(DATA)
+        assert info.size == again.offset == again.acknowledged == len(DATA)
         assert await store.get_bytes("bucket", "k") == DATA
         return seen, resumed
 
@@ -147,7 +150,7 @@ async def test_behind_a_transform_that_does_not_tell_it_is_zero() -> None:
     assert await stopped(Kept(), [Deflate()], 2) == (0, 0)
 
 
-async def test_a_stream_through_layers_tells_it_and_is_not_sought() -> None:
+async def test_a_stream_through_layers_goes_on_where_it_says() -> None:
     options: dict[str, Any] = {"resumable": True, "fingerprint": "v1", "part_size": PART}
     driver = Kept()
     driver.most = 2
@@ -163,9 +166,10 @@ async def test_a_stream_through_layers_tells_it_and_is_not_sought() -> None:
         await asyncio.wait([writing])
         driver.most = 1 << 30
         stream = await store.stream("bucket", "k", StreamDirection.UPLOAD, **options)
-        assert stream.offset == 2 * PART
+        assert stream.offset == 0
         with pytest.raises(ValueError, match="goes on at 0"):
-            await stream.seek(stream.offset)
+            await stream.seek(2 * PART)
+        await stream.seek(stream.offset)
         async with stream:
-            await stream.write(DATA)
+            await stream.write(DATA[stream.offset :])
         assert await store.get_bytes("bucket", "k") == DATA

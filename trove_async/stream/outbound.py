@@ -128,9 +128,8 @@ class Outbound:
         transfer = self._transfer
         if self.session is None or transfer.state is not StreamState.IDLE:
             raise transfer.illegal("seek")
-        begins = self.session.begins_at
-        if offset != begins:
-            raise ValueError(f"the session goes on at {begins}, not at {offset}")
+        if offset != self.session.offset:
+            raise ValueError(f"the session goes on at {self.session.offset}, not at {offset}")
         self.start = self._accepted = offset
         self.meter.position = offset
 
@@ -159,7 +158,7 @@ class Outbound:
             assert self._sink is not None
             info = await self._sink(_Pulled(self))
         else:
-            await self.session.append(_Pulled(self, skip=self.session.begins_at - self.start))
+            await self.session.append(_Pulled(self, skip=self.session.offset - self.start))
             if self._transfer.state is not StreamState.COMPLETING:
                 raise StreamNotActiveError("the session ended before its source")
             info = await self.session.complete()

@@ -155,13 +155,8 @@ class Session(Protocol):
     def id(self) -> str: ...
     @property
     def offset(self) -> int:
-        """Bytes of the source, from its first, that are acknowledged."""
-        ...
-
-    @property
-    def begins_at(self) -> int:
-        """The byte of the source that is appended first: `offset` as it was then, or 0 where
-        the whole source has to be seen."""
+        """The byte of the source to go on from: all before it is acknowledged, and need not be
+        given again."""
         ...
 
     @property
@@ -171,7 +166,7 @@ class Session(Protocol):
     """Parts on their way at once follow what the backend takes; to be set before the first."""
 
     async def append(self, chunks: Chunks) -> None:
-        """Logical bytes from `begins_at` on, to the end of the iterator, which is not closed. Parts
+        """Logical bytes from `offset` on, to the end of the iterator, which is not closed. Parts
         are sealed, sent and acknowledged on the way."""
         ...
 
