@@ -79,6 +79,7 @@ class Passage:
         self._sealer: Sealer | None = None
         self._covered: Covered | None = None
         self._is_as_read = True
+        self._is_from_start = True
         most = self._most()
         clock = asyncio.get_running_loop().time
         self._width = Width(most, clock) if adaptive else None
@@ -127,6 +128,7 @@ class Passage:
         if is_shared:
             digests = [Digest(None)]  # that which `Tap` counts
         marks = () if skip else [part.source_digest for part in self._known.values()]
+        self._is_from_start = not skip
         self._proven = Proven(chain.top, marks, self._digest if is_shared else None)
         chain.push(self._proven)
         entries = self._core.pipeline.for_write(context)
@@ -258,7 +260,9 @@ class Passage:
                 raise Diverged(f"part {number} is not what it was")
         size = length_of(data)
         source = self._source_in(start + size, is_last)
-        return PartRecord(number, text, size, None, 0, source, self._proven.mark)
+        # What began in the middle of the source knows no digest of what lies before a place.
+        mark = self._proven.mark if self._is_from_start else ""
+        return PartRecord(number, text, size, None, 0, source, mark)
 
     def _source_in(self, inner: int, is_last: bool) -> int:
         """Bytes of the source that are wholly in the first ``inner`` ones."""

@@ -14,6 +14,7 @@ import zstandard
 import trove_async as trove
 from tests.uploads.ledger import sample
 from trove_async import Chunks, PartInfo, StreamDirection
+from trove_async._chunks import OneChunk
 from trove_async.drivers.memory import MemoryDriver
 from trove_async.middleware import Compress, Encrypt, Keyring
 from trove_async.middleware.context import Context
@@ -172,4 +173,28 @@ async def test_a_stream_through_layers_goes_on_where_it_says() -> None:
         await stream.seek(stream.offset)
         async with stream:
             await stream.write(DATA[stream.offset :])
+        assert await store.get_bytes("bucket", "k") == DATA
+
+
+async def test_a_session_written_from_its_offset_is_later_sent_whole() -> None:
+    """What was written from the offset on is no digest of the source from its first byte."""
+    driver = Kept()
+    async with trove.open(driver, chunk_size=10_000) as store:
+        await store.create_bucket("bucket")
+        session = await store.uploads.create("bucket", "k", part_size=PART)
+        for until in (2, 4):
+            driver.most = until
+            writing = asyncio.create_task(session.write(DATA[session.offset :]))
+            async with asyncio.timeout(10):
+                while len(session.parts) < until:  # noqa: ASYNC110 -- nothing tells of it
+                    await asyncio.sleep(0.001)
+            writing.cancel()
+            await asyncio.wait([writing])
+            await session.aclose()
+            session = await store.uploads.resume(session.id)
+        driver.most = 1 << 30
+        sent = set(driver.taken)
+        driver.taken.clear()
+        await session.send(lambda: OneChunk(DATA))
+        assert not sent & set(driver.taken), "what is acknowledged is sent again"
         assert await store.get_bytes("bucket", "k") == DATA
