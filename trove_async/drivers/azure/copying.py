@@ -33,7 +33,7 @@ from trove_async.model import ObjectInfo, ObjectRef
 __all__ = ["Copies"]
 
 _TRIES: Final = 4
-_CHASES: Final = 9
+_CHASES: Final = 20
 _GRACE: Final = 5.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0

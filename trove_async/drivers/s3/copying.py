@@ -27,7 +27,7 @@ from trove_async.model import MiB, ObjectInfo, ObjectRef
 
 __all__ = ["Copies", "copy_source"]
 
-_TRIES: Final = 3
+_CHASES: Final = 20  # times a copy follows a source that others replace
 MOST_COPIED: Final = 5 * 1024 * MiB
 """Bytes that CopyObject takes."""
 
@@ -46,7 +46,7 @@ class Copies(Multipart):
         opened = self._now()
         self._need("create", options.if_none_match)
         opened.server.check_key(target.key)
-        for _ in range(_TRIES):
+        for _ in range(_CHASES):
             try:
                 return await self._copied(opened, source, target, options)
             except ObjectChangedError:
