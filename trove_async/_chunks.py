@@ -166,7 +166,7 @@ class Digest:
 
     @property
     def hex(self) -> str:
-        return self._hasher.hexdigest() if self._hasher is not None else ""
+        return (self.text or "").rpartition(":")[2]
 
 
 class Tap:

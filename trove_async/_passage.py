@@ -246,6 +246,8 @@ class Passage:
     async def _fixed(self, number: int, data: Pieces, start: int, is_last: bool) -> PartRecord:
         """What is known of this part, if it is this one; else what is to be known of it.
         Diverged where the message has fixed other bytes."""
+        size = length_of(data)
+        source = self._source_in(start + size, is_last)  # of every part: what is behind is let go
         text = ""
         if not self._is_own:
             digest = Digest("blake3")
@@ -258,8 +260,6 @@ class Passage:
                 return known
             if known.etag is not None or self._sealer is not None:
                 raise Diverged(f"part {number} is not what it was")
-        size = length_of(data)
-        source = self._source_in(start + size, is_last)
         # What began in the middle of the source knows no digest of what lies before a place.
         mark = self._proven.mark if self._is_from_start else ""
         return PartRecord(number, text, size, None, 0, source, mark)

@@ -237,6 +237,9 @@ class Writes:
                 stored = await self._send(backend, bucket, key, options, upload, context, supply)
                 info = _seen(stored, key, options, upload, context)
             else:
+                metadata = _first_metadata(options, upload, context)
+                if not upload.raw:
+                    metadata.update(_last_metadata(context))
                 info = await self._deliver(
                     backend,
                     bucket,
@@ -244,7 +247,7 @@ class Writes:
                     options,
                     upload.raw,
                     parts[0] if len(parts) == 1 else b"".join(parts),
-                    _metadata(options, upload, context),
+                    metadata,
                     digest.count,
                     digest.text,
                     tuple(context.applied),
@@ -389,26 +392,6 @@ class Writes:
         except TroveError as exc:
             exc.at(backend=backend.name)
             raise
-
-
-def _metadata(options: PutOptions, upload: Upload, context: Context) -> Mapping[str, str]:
-    """All of it, when the body has ended."""
-    if upload.raw:
-        return options.metadata
-    digest = context.digest
-    assert digest is not None
-    metadata = {
-        **options.metadata,
-        FORMAT: write_format(context.applied, context.hints),
-        LENGTH: str(digest.count),
-    }
-    if upload.token is not None:
-        metadata[TOKEN] = upload.token
-    if (text := digest.text) is not None:
-        metadata[DIGEST] = text
-    for more in context.late:
-        metadata.update(more())
-    return metadata
 
 
 def _first_metadata(options: PutOptions, upload: Upload, context: Context) -> dict[str, str]:

@@ -3,7 +3,7 @@ clock that the test turns."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 import trove_async as trove
+from tests.cas.mortal import World
 from tests.catalog.conftest import Clock, new_database
 from tests.core.conftest import _nothing_left, no_task_left
 from tests.servers.postgres import postgres as postgres
@@ -103,3 +104,29 @@ async def timed(clock: Clock) -> AsyncIterator[Trove]:
     """In memory, where a test is about rules and not about databases."""
     async with trove.open("mem://", catalog=MemoryCatalog(clock=clock)) as opened:
         yield opened
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def fresh(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Callable[[], Awaitable[World]]]:
+    """Makes worlds, each with an index of its own; ``CHUNKING`` of the module: stored in chunks."""
+    opened: list[Catalog] = []
+
+    async def make() -> World:
+        clock = Clock()
+        made: Catalog
+        if request.param == "memory":
+            made = MemoryCatalog(clock=clock)
+        elif request.param == "sqlite":
+            made = open_catalog(f"sqlite:///{tmp_path}/{len(opened)}.sqlite", clock=clock)
+        else:
+            url = await new_database(request.getfixturevalue("postgres"))
+            made = open_catalog(url, clock=clock)
+        await made.open()
+        opened.append(made)
+        return World(made, clock, getattr(request.module, "CHUNKING", None))
+
+    yield make
+    for catalog in opened:
+        await catalog.close()

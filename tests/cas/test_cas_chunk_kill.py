@@ -4,23 +4,21 @@ reads, and the collector leaves nothing behind."""
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from tests.cas.contents import DAY, HOUR, blob_keys, cut_tiny, key_of, name_of, read, streamed
 from tests.cas.mortal import World, cut
-from tests.catalog.conftest import Clock, new_database
 from trove_async import IntegrityError, Trove
 from trove_async.cas import CAS
-from trove_async.catalog import Catalog, MemoryCatalog, open_catalog
 
 DATA = random.Random(4).randbytes(2600)
 KIN = DATA[:1500] + random.Random(5).randbytes(700)
 """Shares chunks with it."""
 NAME = name_of(DATA)
+CHUNKING = "fastcdc"
 
 Prepare = Callable[[World, Trove, CAS], Awaitable[None]]
 Action = Callable[[CAS], Awaitable[object]]
@@ -140,32 +138,6 @@ STORIES = {
     "rebuild": Story(unknown, lambda cas: cas.rebuild(), pinned=True),
     "retrieve": Story(present, lambda cas: read(cas, NAME)),
 }
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def fresh(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Callable[[], Awaitable[World]]]:
-    """Makes worlds, each with an index of its own."""
-    opened: list[Catalog] = []
-
-    async def make() -> World:
-        clock = Clock()
-        made: Catalog
-        if request.param == "memory":
-            made = MemoryCatalog(clock=clock)
-        elif request.param == "sqlite":
-            made = open_catalog(f"sqlite:///{tmp_path}/{len(opened)}.sqlite", clock=clock)
-        else:
-            url = await new_database(request.getfixturevalue("postgres"))
-            made = open_catalog(url, clock=clock)
-        await made.open()
-        opened.append(made)
-        return World(made, clock, "fastcdc")
-
-    yield make
-    for catalog in opened:
-        await catalog.close()
 
 
 @pytest.fixture(autouse=True)

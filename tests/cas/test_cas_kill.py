@@ -3,18 +3,15 @@ next process finds all that is referenced, and two runs of the collector leave n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from tests.cas.contents import DAY, HOUR, key_of, name_of, read, streamed
 from tests.cas.mortal import World, counting
-from tests.catalog.conftest import Clock, new_database
 from trove_async import BlobNotFoundError, IntegrityError, Trove
 from trove_async.cas import CAS
-from trove_async.catalog import Catalog, MemoryCatalog, open_catalog
 
 OTHER = b"other content, which stays"
 SMALL = b"content"
@@ -146,32 +143,6 @@ STORIES = {
     "verify": Story(present, lambda cas: cas.verify(repair=True)),
     "retrieve": Story(present, lambda cas: read(cas, name_of(LARGE))),
 }
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def fresh(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Callable[[], Awaitable[World]]]:
-    """Makes worlds, each with an index of its own."""
-    opened: list[Catalog] = []
-
-    async def make() -> World:
-        clock = Clock()
-        made: Catalog
-        if request.param == "memory":
-            made = MemoryCatalog(clock=clock)
-        elif request.param == "sqlite":
-            made = open_catalog(f"sqlite:///{tmp_path}/{len(opened)}.sqlite", clock=clock)
-        else:
-            url = await new_database(request.getfixturevalue("postgres"))
-            made = open_catalog(url, clock=clock)
-        await made.open()
-        opened.append(made)
-        return World(made, clock)
-
-    yield make
-    for catalog in opened:
-        await catalog.close()
 
 
 async def killed_at(world: World, story: Story, at: int, again: bool) -> bool:

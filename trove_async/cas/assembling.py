@@ -9,6 +9,7 @@ from contextlib import aclosing
 from itertools import islice
 from typing import Final, TypeVar
 
+from trove_async._threads import settle
 from trove_async.cas.manifests import Manifest
 
 __all__ = ["assembled"]
@@ -62,8 +63,5 @@ async def _ahead(
     finally:
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # the first one is raised
+        if tasks:  # none is left behind, whatever comes meanwhile
+            await settle(asyncio.gather(*tasks, return_exceptions=True))

@@ -138,14 +138,13 @@ async def _recovered(
         return []  # gone meanwhile, or it names nothing
     upload = uuid4().hex
     await index.begin(upload, "", LEASE)
-    names = [manifest.digest(number) for number in range(len(manifest))]
-    for start in range(0, len(names), _PAGE):
 
-        async def retain(name: str) -> bool:
-            return await index.retain(name, f"manifest:{upload}")
+    async def retain(number: int) -> bool:
+        """A chunk that is lost does not keep the others from being held."""
+        return await index.retain(manifest.digest(number), f"manifest:{upload}")
 
-        # A chunk that is lost does not keep the others from being held.
-        await side_by_side(names[start : start + _PAGE], retain)
+    for start in range(0, len(manifest), _PAGE):
+        await side_by_side(range(start, min(start + _PAGE, len(manifest))), retain)
     made = await index.recover([(digest, gen, manifest.size, info.stored_size, upload)], RECOVERED)
     while not made and await index.shed(upload, _PAGE):
         pass

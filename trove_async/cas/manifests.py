@@ -17,10 +17,12 @@ from typing import Final
 from trove_async.cas.chunking import PARAMETERS
 from trove_async.errors import CorruptMetadataError, UnsupportedError, UnsupportedFormatError
 
-__all__ = ["MOST", "Manifest"]
+__all__ = ["LONGEST", "MOST", "Manifest"]
 
 MOST: Final = 1 << 20
 """Chunks that content may have: about 256 GiB. Its manifest is a text of 80 MB then."""
+LONGEST: Final = 100 * MOST
+"""Bytes of a text that is looked at: a pair takes at most 90."""
 
 _VERSION: Final = 1
 _BYTES: Final = 32

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 from trove_async._threads import cpu_pool
 from trove_async.cas.assembling import assembled
 from trove_async.cas.index import BlobRow, OpenIndex, State
-from trove_async.cas.manifests import Manifest
+from trove_async.cas.manifests import LONGEST, Manifest
 from trove_async.cas.place import Assemble, Place, Prove
 from trove_async.errors import (
     BlobNotFoundError,
     BucketNotFoundError,
     CasMissingBlobError,
+    CorruptMetadataError,
     IntegrityError,
     ObjectNotFoundError,
     TroveError,
@@ -103,6 +104,8 @@ class Readings:
     async def manifest(self, digest: str, key: str) -> tuple[Manifest, ObjectInfo]:
         """ObjectNotFoundError, IntegrityError."""
         async with self._place.store.get(self._place.bucket, key) as reader:
+            if reader.info.size > LONGEST:
+                raise CorruptMetadataError(f"the manifest of {digest} is too long for one")
             data = await reader.read()
         if len(data) <= _AT_ONCE:
             return Manifest.load(data, digest), reader.info

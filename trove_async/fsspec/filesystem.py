@@ -200,7 +200,7 @@ class TroveFileSystem(Transfer, Changing, metaclass=Identified):
         try:
             request = await store.presign_get(bucket, key, expires=expiration, **kwargs)
         except UnsupportedError as exc:
-            raise NotImplementedError(str(exc)) from exc  # what fsspec's callers expect
+            raise NotImplementedError(str(exc)) from exc  # as AbstractFileSystem.sign
         return request.url
 
     sign = sync_wrapper(_sign)

@@ -24,8 +24,8 @@ __all__ = ["CaseModule", "cases_of_option"]
 
 DriverFactory = Callable[[], Driver]
 NODE = "trove_async.testing"
-_CLOSING = 30.0
-"""Seconds that a case may take for its opening and closing, beside its own limit."""
+_USUAL = 60.0
+"""Seconds of most cases; and those that a long one may take to open and close, beside its own."""
 
 
 def named_object(path: str, option: str) -> object:
@@ -144,9 +144,10 @@ class CaseModule(pytest.Module):
                         else _of_factory(case, args, self.factory)
                     )
                     item = pytest.Function.from_parent(self, name=name, callobj=check)
-                    if self.config.pluginmanager.hasplugin("timeout"):
-                        # The case has a limit of its own, which a project's must not undercut.
-                        item.add_marker(pytest.mark.timeout(case.timeout + _CLOSING))
+                    is_long = case.timeout > _USUAL
+                    if is_long and self.config.pluginmanager.hasplugin("timeout"):
+                        # A limit of its own, which a project's must not undercut.
+                        item.add_marker(pytest.mark.timeout(case.timeout + _USUAL))
                     item.user_properties += [("trove_case", case.id), ("trove_target", self.nodeid)]
                     yield item
 
