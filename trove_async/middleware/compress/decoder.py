@@ -20,7 +20,7 @@ from trove_async.errors import (
     TrailingDataError,
     TruncatedError,
 )
-from trove_async.middleware.compress.codec import INLINE_DECODED, decoded
+from trove_async.middleware.compress.codec import HELPED_DECODED, INLINE_DECODED, decoded
 from trove_async.middleware.compress.format import (
     ALGORITHMS,
     DATA_MAGIC,
@@ -43,7 +43,7 @@ from trove_async.middleware.compress.format import (
     parse_marker,
     split_entries,
 )
-from trove_async.middleware.compress.ordered import DECODING, ordered
+from trove_async.middleware.compress.ordered import ordered
 
 __all__ = ["opened", "unpacked", "unpacked_whole"]
 
@@ -118,7 +118,7 @@ async def unpacked(
     walk = Walk(supply, limits, check_table=check_table)
     digests = _own_digests(recorded)
     held: bytes | None = None
-    async with aclosing(ordered(walk.jobs(), DECODING, INLINE_DECODED)) as plains:
+    async with aclosing(ordered(walk.jobs(), INLINE_DECODED, HELPED_DECODED)) as plains:
         async for plain in plains:
             for digest in digests:
                 await digest.feed(plain)

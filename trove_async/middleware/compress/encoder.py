@@ -11,7 +11,7 @@ from trove_async._chunks import Digest
 from trove_async._supply import Pieces, Supply, length_of
 from trove_async.driver.base import Bytes
 from trove_async.errors import FormatLimitError
-from trove_async.middleware.compress.codec import encoded, inline_encoded
+from trove_async.middleware.compress.codec import encoded, helped_encoded, inline_encoded
 from trove_async.middleware.compress.format import (
     ALGORITHMS,
     INFO_SIZE,
@@ -22,7 +22,7 @@ from trove_async.middleware.compress.format import (
     write_marker,
     write_table,
 )
-from trove_async.middleware.compress.ordered import ENCODING, in_pool, ordered
+from trove_async.middleware.compress.ordered import in_pool, ordered
 
 __all__ = ["Encoder", "Growth", "Summed"]
 
@@ -80,13 +80,14 @@ class Summed:
 class Encoder:
     """What one configured layer writes; no state of an operation."""
 
-    __slots__ = ("_entries", "_inline", "_marker", "growth", "level")
+    __slots__ = ("_entries", "_helped", "_inline", "_marker", "growth", "level")
 
     def __init__(self, level: int, growth: Growth, limits: Limits) -> None:
         self.level = level
         self.growth = growth
         self._marker = write_marker(growth.largest)
         self._inline = inline_encoded(level)
+        self._helped = helped_encoded(level)
         self._entries = limits.entries
 
     async def frame(self, pieces: Pieces, size: int) -> bytes:
@@ -118,7 +119,7 @@ class Encoder:
             covers(total)
         yield self._marker + frame
         jobs = self._jobs(supply, digest)
-        async with aclosing(ordered(jobs, ENCODING, self._inline)) as made:
+        async with aclosing(ordered(jobs, self._inline, self._helped)) as made:
             async for frame, size in made:
                 total += size
                 entries.extend((len(frame), size))

@@ -22,7 +22,7 @@ from trove_async.errors import (
     TruncatedError,
 )
 from trove_async.middleware.base import RangeSource
-from trove_async.middleware.compress.codec import INLINE_DECODED, decoded
+from trove_async.middleware.compress.codec import HELPED_DECODED, INLINE_DECODED, decoded
 from trove_async.middleware.compress.format import (
     FOOTER_SIZE,
     INFO_SIZE,
@@ -35,7 +35,7 @@ from trove_async.middleware.compress.format import (
     parse_info,
     split_entries,
 )
-from trove_async.middleware.compress.ordered import DECODING, ordered
+from trove_async.middleware.compress.ordered import ordered
 
 __all__ = ["TAIL", "ZstdLayout", "read_layout"]
 
@@ -129,7 +129,7 @@ class ZstdLayout:
         last = bisect_right(self._logical, stop - 1) - 1
         position = self._logical[first]
         jobs = self._jobs(below, first, last)
-        async with aclosing(ordered(jobs, DECODING, INLINE_DECODED)) as plains:
+        async with aclosing(ordered(jobs, INLINE_DECODED, HELPED_DECODED)) as plains:
             async for plain in plains:
                 low, high = max(0, start - position), stop - position
                 position += len(plain)
