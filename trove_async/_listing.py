@@ -106,6 +106,25 @@ class Merge:
         await self._fill(size)
         objects: list[ObjectInfo] = []
         prefixes: list[str] = []
+        if len(self._feeds) == 1:
+            self._take(self._feeds[0], size, objects, prefixes)
+        else:
+            self._merge(size, objects, prefixes)
+        return ObjectPage(objects, prefixes, None if self.is_done else self._token())
+
+    def _take(self, feed: _Feed, size: int, objects: list[ObjectInfo], prefixes: list[str]) -> None:
+        buffer = feed.buffer
+        while buffer and len(objects) + len(prefixes) < size:
+            entry = buffer.popleft()
+            if entry.text == feed.shown:
+                continue
+            feed.shown = entry.text
+            if entry.info is not None:
+                objects.append(entry.info)
+            else:
+                prefixes.append(entry.text)
+
+    def _merge(self, size: int, objects: list[ObjectInfo], prefixes: list[str]) -> None:
         while len(objects) + len(prefixes) < size:
             live = [feed for feed in self._feeds if not feed.is_done]
             if not live or any(not feed.buffer for feed in live):
@@ -121,7 +140,6 @@ class Merge:
                 objects.append(taken.info)
             else:
                 prefixes.append(first)
-        return ObjectPage(objects, prefixes, None if self.is_done else self._token())
 
     async def _fill(self, size: int) -> None:
         hungry = [feed for feed in self._feeds if not feed.buffer and not feed.is_last]
