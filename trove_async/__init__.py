@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from trove_async import errors as _errors
-from trove_async._bucket import Bucket
 from trove_async._opening import Opening
-from trove_async._reader import ObjectReader
 from trove_async._router import RouteFunction
+from trove_async._store.bucket import Bucket
+from trove_async._store.reader import ObjectReader
 from trove_async._trove import Trove, open
 from trove_async.config import PoolConfig, RetryPolicy, Timeouts
 from trove_async.driver import (
@@ -101,8 +101,8 @@ from trove_async.model import (
 from trove_async.stream.settings import Backpressure, StreamDirection, StreamState
 
 if TYPE_CHECKING:
-    from trove_async._session import UploadSession
-    from trove_async._uploads import Uploads
+    from trove_async._transfers.session import UploadSession
+    from trove_async._transfers.uploads import Uploads
     from trove_async.cas import (
         CAS,
         BlobInfo,
@@ -146,8 +146,8 @@ _LATER = {  # loaded when they are first named: most who import this use no stre
     "StreamMetrics": "stream",
     "StreamResult": "stream",
     "TrovePath": "vfs",
-    "UploadSession": "_session",
-    "Uploads": "_uploads",
+    "UploadSession": "_transfers.session",
+    "Uploads": "_transfers.uploads",
 }
 
 __version__ = "0.1.0"

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from trove_async._backend import Backend
-from trove_async._bucket import Bucket
-from trove_async._core import Core
 from trove_async._names import (
     check_bucket,
 )
 from trove_async._opening import Opening
 from trove_async._router import Route
-from trove_async._streaming import Streaming
+from trove_async._store.backend import Backend
+from trove_async._store.bucket import Bucket
+from trove_async._store.core import Core
+from trove_async._store.streaming import Streaming
 from trove_async.config import PoolConfig, RetryPolicy, Timeouts, load_config
 from trove_async.driver.base import Driver
 from trove_async.driver.options import (
@@ -151,7 +151,9 @@ class Trove(Streaming):
             timeouts=timeouts if timeouts is not None else Timeouts(),
             catalog=catalog,
         )
-        from trove_async._connecting import make_pools  # streams are loaded with the first store
+        from trove_async._store.connecting import (
+            make_pools,  # streams are loaded with the first store
+        )
 
         self._core.pools.update(make_pools(self, pool or PoolConfig(), pools or {}))
         self._pinned: Backend | None = None
@@ -213,7 +215,7 @@ class Trove(Streaming):
         stored in chunks, and what such contents have in common once. Its index is in the store's
         catalog: using it on a backend that others reach, without an explicit ``catalog=``, is
         InvalidConfigError."""
-        from trove_async._cas import make_cas  # most stores have none
+        from trove_async._store.cas import make_cas  # most stores have none
 
         return make_cas(self, bucket, algorithm, chunking)
 

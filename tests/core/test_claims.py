@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-from trove_async._claims import is_dead, new_owner
+from trove_async._store.claims import is_dead, new_owner
 
-_NAME = "from trove_async._claims import new_owner; print(new_owner(), flush=True); input()"
+_NAME = "from trove_async._store.claims import new_owner; print(new_owner(), flush=True); input()"
 
 
 def test_an_owner_lives_as_long_as_its_process() -> None:

@@ -14,7 +14,7 @@ from tests.core.layers import Observer
 from tests.transforms import Flip, Xor
 from trove_async import Context, Direction, RangeSource, Stage
 from trove_async._chunks import OneChunk, chunks_of, collect
-from trove_async._present import Shown
+from trove_async._store.present import Shown
 from trove_async.driver.base import Chunks
 from trove_async.errors import InvalidConfigError, InvalidInputError, InvalidRangeError
 from trove_async.middleware import Edit

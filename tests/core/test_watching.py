@@ -10,7 +10,7 @@ import pytest
 import trove_async as trove
 from tests.core.faulty import Faulty
 from trove_async import ObjectEvent, RetryPolicy, Trove, UnavailableError, UnsupportedError
-from trove_async._watching import Watching
+from trove_async._store.watching import Watching
 from trove_async.driver.events import EventQueue
 from trove_async.drivers.memory import MemoryDriver
 

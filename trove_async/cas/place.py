@@ -20,7 +20,7 @@ from trove_async.model import DeleteResult, ObjectInfo, ObjectPage
 if TYPE_CHECKING:
     from trove_async._chunks import AsyncBytes
     from trove_async._opening import Opening
-    from trove_async._reader import ObjectReader
+    from trove_async._store.reader import ObjectReader
 
 __all__ = [
     "ALGORITHMS",

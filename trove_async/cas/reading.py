@@ -24,7 +24,7 @@ from trove_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from trove_async._reader import ObjectReader
+    from trove_async._store.reader import ObjectReader
     from trove_async.model import ObjectInfo
 
 __all__ = ["Readings", "is_readable"]

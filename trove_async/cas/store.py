@@ -32,7 +32,7 @@ from trove_async.errors import (
 from trove_async.model import Seconds, seconds
 
 if TYPE_CHECKING:
-    from trove_async._reader import ObjectReader
+    from trove_async._store.reader import ObjectReader
 
 __all__ = ["CAS"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Literal
 
-from trove_async._backend import Backend
 from trove_async._chunks import AsyncBytes, Digest
-from trove_async._reader import ObjectReader, verified
-from trove_async._requests import byte_range
-from trove_async._services import Services
+from trove_async._store.backend import Backend
+from trove_async._store.reader import ObjectReader, verified
+from trove_async._store.requests import byte_range
+from trove_async._store.services import Services
 from trove_async.cas.chunking import FastCDC
 from trove_async.cas.index import BlobIndex, HasBlobs
 from trove_async.cas.store import CAS

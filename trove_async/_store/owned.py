@@ -14,11 +14,11 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from trove_async._backend import Backend
 from trove_async._chunks import collect
-from trove_async._reading import Shared
-from trove_async._record import read_record
-from trove_async._source import Body, changed, fetch
+from trove_async._store.backend import Backend
+from trove_async._store.reading import Shared
+from trove_async._store.record import read_record
+from trove_async._store.source import Body, changed, fetch
 from trove_async._threads import settle
 from trove_async.driver.options import GetOptions, HeadOptions
 from trove_async.errors import (

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trove_async._accounted import account
-from trove_async._backend import Backend
-from trove_async._catalogs import Remembering
-from trove_async._copy import Copies
-from trove_async._get import Reads
-from trove_async._owned import Ownership
-from trove_async._put import Writes
 from trove_async._router import DEFAULT, Route, Router
-from trove_async._seam import Seam
+from trove_async._store.accounted import account
+from trove_async._store.backend import Backend
+from trove_async._store.catalogs import Remembering
+from trove_async._store.copy import Copies
+from trove_async._store.get import Reads
+from trove_async._store.owned import Ownership
+from trove_async._store.put import Writes
+from trove_async._store.seam import Seam
 from trove_async._threads import settle
 from trove_async.checksum import new_hasher
 from trove_async.config import RetryPolicy, Timeouts

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 from trove_async._chunks import Body, as_body
 from trove_async._names import check_key
-from trove_async._services import Services
+from trove_async._store.services import Services
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.errors import InvalidInputError, ObjectChangedError, TroveError
 from trove_async.model import ObjectInfo
 
 if TYPE_CHECKING:
-    from trove_async._progress import OnProgress
-    from trove_async._uploads import Uploads
+    from trove_async._transfers.progress import OnProgress
+    from trove_async._transfers.uploads import Uploads
     from trove_async.stream.session import PartRecord, Plan
 
 __all__ = ["Files", "fingerprint_of"]
@@ -31,7 +31,7 @@ class Files(Services):
     @property
     def uploads(self) -> Uploads:
         """The sessions of resumable uploads."""
-        from trove_async._uploads import Uploads
+        from trove_async._transfers.uploads import Uploads
 
         return Uploads(self)
 
@@ -85,7 +85,7 @@ class Files(Services):
             return await self._core.seam.run(
                 "upload", plan.bucket, plan.key, plan, work, replayable=False
             )
-        from trove_async._progress import Counted, Reporter
+        from trove_async._transfers.progress import Counted, Reporter
 
         source = _body(path, self._core.chunk_size)
         reporter = Reporter(on_progress, source.size)
@@ -117,7 +117,7 @@ class Files(Services):
     async def _sent(
         self, plan: Plan, path: str | os.PathLike[str], on_progress: OnProgress | None
     ) -> ObjectInfo:
-        from trove_async._progress import Reporter
+        from trove_async._transfers.progress import Reporter
 
         session = await self.uploads.obtain(plan)
         reporter = Reporter(on_progress, plan.size, session.id)
@@ -166,8 +166,8 @@ class Files(Services):
         if its bytes and the object are still the same; else it begins again. ``concurrency``:
         ranges read at once, each of the store's chunk_size, held in memory; by default 4 where
         the backend is not on this machine."""
-        from trove_async._download import Download
-        from trove_async._progress import Reporter
+        from trove_async._transfers.download import Download
+        from trove_async._transfers.progress import Reporter
 
         self._core.check()
         if concurrency is not None and concurrency < 1:

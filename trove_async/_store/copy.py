@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from trove_async._backend import Backend
 from trove_async._chunks import Body
-from trove_async._get import Reads
-from trove_async._owned import Ownership
-from trove_async._put import Upload, Writes
-from trove_async._reader import ObjectReader
-from trove_async._record import FORMAT, read_record, reserved_metadata, write_format
+from trove_async._store.backend import Backend
+from trove_async._store.get import Reads
+from trove_async._store.owned import Ownership
+from trove_async._store.put import Upload, Writes
+from trove_async._store.reader import ObjectReader
+from trove_async._store.record import FORMAT, read_record, reserved_metadata, write_format
 from trove_async.config import Timeouts
 from trove_async.driver.base import Bytes
 from trove_async.driver.options import (

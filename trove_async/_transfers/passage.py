@@ -14,10 +14,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from trove_async._backend import Backend
 from trove_async._chunks import Bytes, Digest
-from trove_async._core import Core
-from trove_async._multipart import (
+from trove_async._store.backend import Backend
+from trove_async._store.core import Core
+from trove_async._store.multipart import (
     Diverged,
     finish,
     give_up,
@@ -25,11 +25,11 @@ from trove_async._multipart import (
     part_size_for,
     retried,
 )
-from trove_async._proof import Covered, Proven
-from trove_async._record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
-from trove_async._seam import Idle, Pulled, sending
+from trove_async._store.record import DIGEST, FORMAT, LENGTH, TOKEN, write_format
+from trove_async._store.seam import Idle, Pulled, sending
 from trove_async._supply import Pieces, Supply, length_of
 from trove_async._threads import settle
+from trove_async._transfers.proof import Covered, Proven
 from trove_async.checksum import parse_digest
 from trove_async.driver.base import Chunks
 from trove_async.driver.options import PutOptions

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from trove_async._backend import Backend
-from trove_async._record import read_record, seen_as, user_metadata
-from trove_async._seam import Idle, bounded
+from trove_async._store.backend import Backend
+from trove_async._store.record import read_record, seen_as, user_metadata
+from trove_async._store.seam import Idle, bounded
 from trove_async.driver.options import ListOptions
 from trove_async.errors import (
     BucketNotFoundError,

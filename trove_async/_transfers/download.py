@@ -9,11 +9,11 @@ from contextlib import aclosing
 from typing import Final
 
 from trove_async._chunks import Bytes, Digest
-from trove_async._objects import Objects
-from trove_async._partial import Partial
-from trove_async._progress import Reporter
-from trove_async._reader import ObjectReader, check_whole
+from trove_async._store.objects import Objects
+from trove_async._store.reader import ObjectReader, check_whole
 from trove_async._threads import settle
+from trove_async._transfers.partial import Partial
+from trove_async._transfers.progress import Reporter
 from trove_async.errors import (
     IntegrityError,
     InvalidRangeError,

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
 from trove_async._opening import Opening
-from trove_async._reader import ObjectReader
-from trove_async._streaming import Streaming
-from trove_async._watching import Watching
+from trove_async._store.reader import ObjectReader
+from trove_async._store.streaming import Streaming
+from trove_async._store.watching import Watching
 from trove_async.model import (
     CommonPrefix,
     DeleteResult,
@@ -26,7 +26,7 @@ from trove_async.model import (
 from trove_async.stream.settings import StreamDirection
 
 if TYPE_CHECKING:
-    from trove_async._progress import OnProgress
+    from trove_async._transfers.progress import OnProgress
     from trove_async.stream.arguments import StreamArguments
     from trove_async.stream.stream import Stream
 

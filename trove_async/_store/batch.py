@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 
-from trove_async._backend import Backend
-from trove_async._core import Core
 from trove_async._names import check_key
-from trove_async._reader import ObjectReader
+from trove_async._store.backend import Backend
+from trove_async._store.core import Core
+from trove_async._store.reader import ObjectReader
 from trove_async._together import side_by_side
 from trove_async.driver.options import ByteRange, DeleteOptions, GetOptions
 from trove_async.errors import (

@@ -8,10 +8,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
-from trove_async._backend import Backend
-from trove_async._claims import is_dead, new_owner
-from trove_async._handle import Handle
-from trove_async._multipart import give_up
 from trove_async._names import (
     check_content_type,
     check_key,
@@ -20,9 +16,13 @@ from trove_async._names import (
     check_word,
     content_type_of,
 )
-from trove_async._session import LEASE, UploadSession
-from trove_async._staging import staging_folder
+from trove_async._store.backend import Backend
+from trove_async._store.claims import is_dead, new_owner
+from trove_async._store.handle import Handle
+from trove_async._store.multipart import give_up
 from trove_async._threads import settle
+from trove_async._transfers.session import LEASE, UploadSession
+from trove_async._transfers.staging import staging_folder
 from trove_async.checksum import parse_digest
 from trove_async.errors import (
     BackendNotFoundError,

@@ -8,10 +8,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from trove_async._batch import batch_delete, read_ranges, resolved
 from trove_async._chunks import as_body
-from trove_async._handle import Handle
-from trove_async._listing import Merge
 from trove_async._names import (
     check_content_type,
     check_key,
@@ -21,9 +18,12 @@ from trove_async._names import (
     content_type_of,
 )
 from trove_async._opening import Opening
-from trove_async._put import Upload
-from trove_async._reader import ObjectReader
-from trove_async._requests import byte_range, check_listing
+from trove_async._store.batch import batch_delete, read_ranges, resolved
+from trove_async._store.handle import Handle
+from trove_async._store.listing import Merge
+from trove_async._store.put import Upload
+from trove_async._store.reader import ObjectReader
+from trove_async._store.requests import byte_range, check_listing
 from trove_async.checksum import parse_digest
 from trove_async.driver.options import (
     ByteRange,

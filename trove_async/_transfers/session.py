@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from trove_async._chunks import Digest, Tap, as_body
-from trove_async._claims import is_dead, new_owner
-from trove_async._feed import Feed
-from trove_async._held import LEASE, Held
-from trove_async._multipart import Diverged, finish, give_up, retried
-from trove_async._passage import Passage, begun, early
-from trove_async._record import DIGEST, LENGTH
-from trove_async._seam import Idle, Pulled, sending
+from trove_async._store.claims import is_dead, new_owner
+from trove_async._store.multipart import Diverged, finish, give_up, retried
+from trove_async._store.record import DIGEST, LENGTH
+from trove_async._store.seam import Idle, Pulled, sending
 from trove_async._threads import settle
+from trove_async._transfers.feed import Feed
+from trove_async._transfers.held import LEASE, Held
+from trove_async._transfers.passage import Passage, begun, early
 from trove_async.driver.base import Bytes, Chunks
 from trove_async.driver.options import ListOptions, PutOptions
 from trove_async.errors import (

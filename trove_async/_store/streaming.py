@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Unpack
 
-from trove_async._files import Files
 from trove_async._opening import Opening
+from trove_async._transfers.files import Files
 from trove_async.errors import InvalidConfigError
 from trove_async.stream.settings import StreamDirection
 

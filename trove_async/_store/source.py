@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
-from trove_async._backend import Backend
 from trove_async._chunks import OneChunk, collect
-from trove_async._seam import Idle, bounded, waited
+from trove_async._store.backend import Backend
+from trove_async._store.seam import Idle, bounded, waited
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject
 from trove_async.driver.options import ByteRange, GetOptions

@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-import trove_async._buckets as _buckets
-from trove_async._backend import Backend
-from trove_async._listing import listed
+import trove_async._store.buckets as _buckets
 from trove_async._names import check_key, check_tags, content_type_of
-from trove_async._objects import Objects
-from trove_async._requests import signed_headers, watch_options
-from trove_async._watching import Opener, Source, Watching, poll_changes
+from trove_async._store.backend import Backend
+from trove_async._store.listing import listed
+from trove_async._store.objects import Objects
+from trove_async._store.requests import signed_headers, watch_options
+from trove_async._store.watching import Opener, Source, Watching, poll_changes
 from trove_async.driver.capabilities import Events
 from trove_async.driver.options import BucketOptions, WatchOptions
 from trove_async.errors import UnsupportedError

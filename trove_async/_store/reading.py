@@ -7,14 +7,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
-from trove_async._backend import Backend
 from trove_async._chunks import Digest, OneChunk, collect, cut
-from trove_async._layouts import Known, Layouts, through
 from trove_async._names import content_type_of
-from trove_async._present import Shown, shown
-from trove_async._reader import ObjectReader, check_small, check_whole, verified
-from trove_async._record import Record, read_record, seen_as
-from trove_async._source import Body, Stored, changed, fetch, pinned
+from trove_async._store.backend import Backend
+from trove_async._store.layouts import Known, Layouts, through
+from trove_async._store.present import Shown, shown
+from trove_async._store.reader import ObjectReader, check_small, check_whole, verified
+from trove_async._store.record import Record, read_record, seen_as
+from trove_async._store.source import Body, Stored, changed, fetch, pinned
 from trove_async._supply import Supply
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import Bytes, Chunks, RawObject

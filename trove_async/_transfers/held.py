@@ -10,14 +10,14 @@ from itertools import count, takewhile
 from types import TracebackType
 from typing import Final, Self
 
-from trove_async._backend import Backend
 from trove_async._chunks import Digest
-from trove_async._claims import is_dead, new_owner
-from trove_async._core import Core
-from trove_async._feed import Feed
-from trove_async._multipart import part_length
-from trove_async._staging import Staging, staging_folder
+from trove_async._store.backend import Backend
+from trove_async._store.claims import is_dead, new_owner
+from trove_async._store.core import Core
+from trove_async._store.multipart import part_length
 from trove_async._threads import settle
+from trove_async._transfers.feed import Feed
+from trove_async._transfers.staging import Staging, staging_folder
 from trove_async.errors import (
     ConflictError,
     StreamClosedError,

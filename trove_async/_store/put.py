@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from trove_async._backend import Backend
 from trove_async._chunks import Body, Digest, OneChunk, Tap
-from trove_async._owned import Ownership
-from trove_async._record import (
+from trove_async._store.backend import Backend
+from trove_async._store.owned import Ownership
+from trove_async._store.record import (
     DIGEST,
     FORMAT,
     LENGTH,
@@ -20,7 +20,7 @@ from trove_async._record import (
     seen_as,
     write_format,
 )
-from trove_async._seam import Idle, Pulled, sending, waited
+from trove_async._store.seam import Idle, Pulled, sending, waited
 from trove_async._supply import Supply
 from trove_async.checksum import INLINE_LIMIT, digest_of
 from trove_async.config import RetryPolicy, Timeouts

@@ -6,7 +6,7 @@ import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from trove_async._record import Record
+from trove_async._store.record import Record
 from trove_async.driver.base import Chunks
 from trove_async.middleware.base import Layout, RangeSource
 from trove_async.model import MiB, ObjectInfo

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from trove_async._seam import Idle, bounded
+from trove_async._store.seam import Idle, bounded
 from trove_async.config import Timeouts
 from trove_async.driver.base import Chunks, Driver
 from trove_async.driver.capabilities import (

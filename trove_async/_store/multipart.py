@@ -7,8 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from trove_async._backend import Backend
-from trove_async._record import TOKEN
+from trove_async._store.backend import Backend
+from trove_async._store.record import TOKEN
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.options import HeadOptions, PutOptions
 from trove_async.errors import (

@@ -6,9 +6,9 @@ import builtins
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from trove_async._backend import Backend
-from trove_async._core import Core
 from trove_async._names import check_bucket, check_key
+from trove_async._store.backend import Backend
+from trove_async._store.core import Core
 from trove_async.driver.base import Features
 from trove_async.errors import InvalidBucketNameError
 

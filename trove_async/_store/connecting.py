@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trove_async._names import check_key
-from trove_async._streaming import DEFAULT, Streaming
+from trove_async._store.streaming import DEFAULT, Streaming
 from trove_async.checksum import parse_digest
 from trove_async.driver.base import Chunks
 from trove_async.errors import (

@@ -6,8 +6,8 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from trove_async._backend import Backend
-from trove_async._owned import Opened, Ownership
+from trove_async._store.backend import Backend
+from trove_async._store.owned import Opened, Ownership
 from trove_async._together import side_by_side
 from trove_async.driver.base import Chunks, Driver
 from trove_async.driver.capabilities import (

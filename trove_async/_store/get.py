@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trove_async._backend import Backend
 from trove_async._chunks import Digest, OneChunk
-from trove_async._layouts import Layouts
-from trove_async._reader import ObjectReader, check_small, check_whole, verified
-from trove_async._reading import Reading, size_of
-from trove_async._record import Record, read_record, seen_as
-from trove_async._source import Body, Stored, fetch
+from trove_async._store.backend import Backend
+from trove_async._store.layouts import Layouts
+from trove_async._store.reader import ObjectReader, check_small, check_whole, verified
+from trove_async._store.reading import Reading, size_of
+from trove_async._store.record import Record, read_record, seen_as
+from trove_async._store.source import Body, Stored, fetch
 from trove_async.config import RetryPolicy, Timeouts
 from trove_async.driver.base import RawObject
 from trove_async.driver.options import GetOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trove_async._backend import Backend
+from trove_async._store.backend import Backend
 from trove_async._together import side_by_side
 from trove_async.config import Timeouts
 from trove_async.driver.options import BucketOptions, DeleteOptions, ListOptions

@@ -1,0 +1,1 @@
+"""Inside the store: one home for each thing it does to a target. `_trove` brings them together."""
