@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from trove_async.driver.options import ListOptions
 from trove_async.errors import InvalidTokenError
 
-__all__ = ["after_prefix", "page_of", "read_cursor", "write_cursor"]
+__all__ = ["after_prefix", "least_key", "page_of", "read_cursor", "write_cursor"]
 
 
 def after_prefix(prefix: str) -> str | None:
@@ -35,19 +35,25 @@ def read_cursor(cursor: str) -> tuple[str, bool]:
     return cursor[1:], cursor[0] == "p"
 
 
+def least_key(options: ListOptions) -> str | None:
+    """The least key that the page may show; None: there is none."""
+    low = options.prefix
+    if options.start_after is not None:
+        low = max(low, options.start_after + "\0")
+    if options.cursor is not None:
+        last, is_prefix = read_cursor(options.cursor)
+        bound = after_prefix(last) if is_prefix else last + "\0"
+        if bound is None:
+            return None
+        low = max(low, bound)
+    return low
+
+
 def page_of(keys: Sequence[str], options: ListOptions) -> tuple[list[str], list[str], str | None]:
     """(keys, prefixes, cursor) of one page out of all ``keys`` in order; O(page log n)."""
     prefix, delimiter = options.prefix, options.delimiter
-    low = bisect_left(keys, prefix)
-    if options.start_after is not None:
-        low = max(low, bisect_right(keys, options.start_after))
-    if options.cursor is not None:
-        last, is_prefix = read_cursor(options.cursor)
-        if is_prefix:
-            bound = after_prefix(last)
-            low = max(low, len(keys) if bound is None else bisect_left(keys, bound))
-        else:
-            low = max(low, bisect_right(keys, last))
+    least = least_key(options)
+    low = len(keys) if least is None else bisect_left(keys, least)
     found: list[str] = []
     groups: list[str] = []
     marker: str | None = None

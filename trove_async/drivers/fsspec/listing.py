@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from trove_async.driver import ListOptions
-from trove_async.driver.listing import after_prefix, read_cursor, write_cursor
+from trove_async.driver.listing import after_prefix, least_key, write_cursor
 from trove_async.driver.paths import MAX_KEY
 from trove_async.drivers.fsspec.ground import Ground
 from trove_async.drivers.fsspec.identity import foreign_info, identity_of
@@ -35,7 +35,7 @@ class Lister:
         self._kept: OrderedDict[tuple[object, ...], tuple[dict[str, Folder], float]] = OrderedDict()
 
     def page(self, bucket: str, options: ListOptions) -> ObjectPage:
-        low = _first(options)
+        low = least_key(options)
         about = (bucket, options.prefix, options.delimiter)
         kept = self._kept.pop((*about, options.cursor), None) if options.cursor else None
         folders = kept[0] if kept is not None and time.monotonic() - kept[1] < _FRESH else {}
@@ -75,20 +75,6 @@ def _collect(walk: _Walk, low: str | None, options: ListOptions) -> ObjectPage:
                 low = after_prefix(group)
                 break
     return ObjectPage(objects, groups, None)
-
-
-def _first(options: ListOptions) -> str | None:
-    """The least key that may be shown; None: there is none."""
-    low = options.prefix
-    if options.start_after is not None:
-        low = max(low, options.start_after + "\0")
-    if options.cursor is not None:
-        last, is_prefix = read_cursor(options.cursor)
-        bound = after_prefix(last) if is_prefix else last + "\0"
-        if bound is None:
-            return None
-        low = max(low, bound)
-    return low
 
 
 class _Walk:

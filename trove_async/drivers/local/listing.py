@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from trove_async.driver import ListOptions
-from trove_async.driver.listing import after_prefix, read_cursor, write_cursor
+from trove_async.driver.listing import after_prefix, least_key, write_cursor
 from trove_async.drivers.local import folders
 from trove_async.drivers.local.ground import Ground
 from trove_async.drivers.local.meta import Record, foreign
@@ -121,7 +121,7 @@ class Lister:
         place = bucket_path(bucket)
         self._ground.check_bucket(place)
         prefix, delimiter = options.prefix, options.delimiter
-        low = _first(options)
+        low = least_key(options)
         objects: list[ObjectInfo] = []
         groups: list[str] = []
         marker: str | None = None
@@ -326,20 +326,6 @@ class _Walk:
             if not goes_on:
                 return
             rest = names[-1] + "\0" if names[-1][-1] != "/" else after_prefix(names[-1]) or ""
-
-
-def _first(options: ListOptions) -> str | None:
-    """The least key that may be shown; None: there is none."""
-    low = options.prefix
-    if options.start_after is not None:
-        low = max(low, options.start_after + "\0")
-    if options.cursor is not None:
-        last, is_prefix = read_cursor(options.cursor)
-        bound = after_prefix(last) if is_prefix else last + "\0"
-        if bound is None:
-            return None
-        low = max(low, bound)
-    return low
 
 
 def _open(ground: Ground, path: bytes) -> int | None:

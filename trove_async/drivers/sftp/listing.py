@@ -19,7 +19,7 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from trove_async.driver import ListOptions
-from trove_async.driver.listing import after_prefix, read_cursor, write_cursor
+from trove_async.driver.listing import after_prefix, least_key, write_cursor
 from trove_async.driver.paths import MAX_KEY, bucket_path
 from trove_async.drivers.sftp.folders import folder_info, is_folder
 from trove_async.drivers.sftp.gathering import gathered
@@ -74,7 +74,7 @@ class Lister:
     async def page(self, bucket: str, options: ListOptions) -> ObjectPage:
         ground = self._ground
         place = ground.root + b"/" + bucket_path(bucket)
-        low = _first(options)
+        low = least_key(options)
         folders = self._take(bucket, options)
         async with ground.pool.use() as link:
             if not folders:
@@ -153,20 +153,6 @@ async def _collect(walk: _Walk, low: str | None, options: ListOptions) -> Object
                     low = after_prefix(group)
                     break
     return ObjectPage(objects, groups, None)
-
-
-def _first(options: ListOptions) -> str | None:
-    """The least key that may be shown; None: there is none."""
-    low = options.prefix
-    if options.start_after is not None:
-        low = max(low, options.start_after + "\0")
-    if options.cursor is not None:
-        last, is_prefix = read_cursor(options.cursor)
-        bound = after_prefix(last) if is_prefix else last + "\0"
-        if bound is None:
-            return None
-        low = max(low, bound)
-    return low
 
 
 class _Walk:
