@@ -34,7 +34,7 @@ async def nothing_under_way(no_task_left: None) -> AsyncIterator[None]:
         running = [job for job in jobs_under_way() if job.running()]
         assert not wait(running, timeout=10).not_done
         assert not jobs_under_way(), "jobs left waiting in the pool"
-        assert ordered._streams == 0, "a stream counts as open for ever: none is alone any more"
+        assert not ordered._open, "a stream counts as open for ever: none is alone any more"
     finally:
         gc.unfreeze()
 

@@ -137,11 +137,12 @@ def full_pool() -> Iterator[threading.Event]:
 
 @asynccontextmanager
 async def another_stream() -> AsyncIterator[None]:
-    """Open for as long, so that none other has the loop's help."""
-    source = Source([DATA[:FRAME]] * 4)
-    async with aclosing(source), aclosing(await opened("write", source, b"")) as stream:
+    """Open for as long, so that none other has the loop's help; it has no job in the pool."""
+    source = Source(PIECES)
+    layer = every(frame_size=16_384, growth_after=0)
+    async with aclosing(source), aclosing(await layer.write(source, Context("put", "b", "k"))) as s:
         for _ in range(2):
-            await anext(stream)
+            await anext(s)
         yield
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
+from math import inf
 from typing import Final, Generic, ParamSpec, TypeVar
 
 from trove_async._threads import CORES, cpu_pool
@@ -27,8 +28,8 @@ BUDGET: Final = max(32, 2 * CORES) << 20
 TURN: Final = 4 << 20
 """Logical bytes after which the loop gets a turn: some 10 ms of encoding on it."""
 
-_streams = 0
-"""Of this process, those that are open."""
+_open: set[object] = set()
+"""The streams of this process that are open, in whichever loops."""
 
 
 class _Job(Generic[T]):
@@ -94,9 +95,12 @@ class _Crew(Generic[T]):
                 self._workers += 1
                 self._submit()
 
-    def take(self) -> _Job[T] | None:
+    def take(self, largest: float = inf) -> _Job[T] | None:
+        """The next in order; None where that is larger, or where there is none."""
         with self._lock:
-            return self._jobs.popleft() if self._jobs else None
+            if self._jobs and self._jobs[0].size <= largest:
+                return self._jobs.popleft()
+            return None
 
     def dismiss(self) -> None:
         with self._lock:
@@ -132,12 +136,11 @@ async def ordered(
 
     A job is pure work on memory: one that runs when this is closed ends in milliseconds and
     touches nothing, so it is not waited for."""
-    global _streams
     loop = asyncio.get_running_loop()
     crew: _Crew[T] = _Crew()
     waiting: deque[_Job[T]] = deque()
     under_way = since = 0
-    _streams += 1
+    _open.add(crew)
     try:
         async with aclosing(jobs):
             async for size, work in jobs:
@@ -152,7 +155,7 @@ async def ordered(
                 del work
                 waiting.append(job)
                 under_way += size
-                helps = _streams == 1 and size <= helped
+                helps = len(_open) == 1 and size <= helped
                 crew.add(job, max(1, CORES - 1) if helps else CORES)
                 while waiting and (
                     waiting[0].is_done or len(waiting) >= UNDER_WAY or under_way > BUDGET
@@ -163,13 +166,13 @@ async def ordered(
         while waiting:
             yield await _result(waiting.popleft(), crew, helped)
     finally:
-        _streams -= 1
+        _open.discard(crew)
         crew.dismiss()
 
 
 async def _result(first: _Job[T], crew: _Crew[T], helped: int) -> T:
     while not first.is_done:
-        if _streams > 1 or first.size > helped or (job := crew.take()) is None:
+        if len(_open) > 1 or (job := crew.take(helped)) is None:
             await first.wait()
             break
         job.run()
