@@ -74,7 +74,8 @@ class Postgres:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._home, ignore_errors=True)
+        # Hundreds of databases: Python's rmtree takes minutes for their files beside other work.
+        subprocess.run(["rm", "-rf", self._home], check=False)
 
 
 @contextmanager

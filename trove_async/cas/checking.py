@@ -17,7 +17,9 @@ from trove_async.errors import (
     BlobNotFoundError,
     BucketNotFoundError,
     CasMissingBlobError,
+    EncryptionKeyError,
     IntegrityError,
+    KeyProviderError,
     ObjectNotFoundError,
 )
 from trove_async.model import ObjectInfo
@@ -69,7 +71,11 @@ async def _check(index: BlobIndex, readings: Readings, digest: str, report: Veri
         return 0
     except CasMissingBlobError:
         report.missing.append(digest)
-    except IntegrityError:
+    except KeyProviderError:
+        raise  # who has the keys does not answer: that says nothing of any blob
+    except (IntegrityError, EncryptionKeyError):
+        # Where no key opens it, its header rotted, or the keys here are wrong. Only what is
+        # surely rot is marked in the index: its next store replaces it.
         report.corrupt.append(digest)
     else:
         if row is not None and row.damaged:

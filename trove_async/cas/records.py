@@ -62,7 +62,8 @@ class GCResult:
 class VerifyReport:
     checked: int
     corrupt: list[str]
-    """Digests of blobs whose bytes are not their content."""
+    """Digests of blobs whose bytes are not their content, or that no key here opens: the header
+    of an encrypted one rotted, or the keys are not those it was written with."""
     missing: list[str]
     """Digests of blobs whose object is not there."""
     recounted: int = 0
