@@ -128,12 +128,13 @@ class Digest:
     @classmethod
     def of(cls, algorithm: str | None, data: Bytes) -> Self:
         """Of bytes that are all there: complete."""
-        made = cls(None)
+        made = cls.__new__(cls)  # every small put through a layer makes one
         made.algorithm = algorithm
         made.count = len(data)
         made.finished = True
-        if algorithm is not None:
-            made._text = digest_of(algorithm, data)
+        made._text = None if algorithm is None else digest_of(algorithm, data)
+        made._hasher = None
+        made._inline = 0
         return made
 
     def update(self, data: Bytes) -> None:

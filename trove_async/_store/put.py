@@ -239,7 +239,7 @@ class Writes:
             else:
                 metadata = _first_metadata(options, upload, context)
                 if not upload.raw:
-                    metadata.update(_last_metadata(context))
+                    _last_metadata(context, metadata)
                 info = await self._deliver(
                     backend,
                     bucket,
@@ -376,7 +376,7 @@ class Writes:
             options.content_type,
             metadata,
             context.stored_size,
-            None if upload.raw else partial(_last_metadata, context),
+            None if upload.raw else partial(_last_metadata, context, {}),
             options.tags,
             options.storage_class,
             options.if_match,
@@ -406,9 +406,8 @@ def _first_metadata(options: PutOptions, upload: Upload, context: Context) -> di
     return metadata
 
 
-def _last_metadata(context: Context) -> dict[str, str]:
-    """What is known when the body has ended."""
-    known: dict[str, str] = {}
+def _last_metadata(context: Context, known: dict[str, str]) -> dict[str, str]:
+    """``known`` with what is known when the body has ended."""
     digest = context.digest
     if digest is not None:
         known[LENGTH] = str(digest.count)
