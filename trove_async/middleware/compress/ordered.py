@@ -35,13 +35,12 @@ _open: set[object] = set()
 class _Job(Generic[T]):
     """What a worker or the loop's thread does once; whoever took it from the crew runs it."""
 
-    __slots__ = ("_error", "_loop", "_result", "_waiter", "_work", "is_done", "size")
+    __slots__ = ("_error", "_result", "_waiter", "_work", "is_done", "size")
 
-    def __init__(self, size: int, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, size: int, work: Callable[[], T]) -> None:
         self.size = size
         self.is_done = False
         self._work: Callable[[], T] | None = work
-        self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
         self._result: list[T] = []
         self._error: BaseException | None = None
@@ -57,11 +56,11 @@ class _Job(Generic[T]):
         self.is_done = True
         if (waiter := self._waiter) is not None:
             with suppress(RuntimeError):  # the loop is gone; nobody waits any more
-                self._loop.call_soon_threadsafe(_wake, waiter)
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
     async def wait(self) -> None:
         """Until a worker has run it."""
-        self._waiter = self._loop.create_future()
+        self._waiter = asyncio.get_running_loop().create_future()
         if not self.is_done:  # asked after the worker can see who waits
             await self._waiter
 
@@ -136,7 +135,6 @@ async def ordered(
 
     A job is pure work on memory: one that runs when this is closed ends in milliseconds and
     touches nothing, so it is not waited for."""
-    loop = asyncio.get_running_loop()
     crew: _Crew[T] = _Crew()
     waiting: deque[_Job[T]] = deque()
     under_way = since = 0
@@ -151,7 +149,7 @@ async def ordered(
                 if size <= inline and not waiting:
                     yield work()
                     continue
-                job = _Job(size, work, loop)
+                job = _Job(size, work)
                 del work
                 waiting.append(job)
                 under_way += size
