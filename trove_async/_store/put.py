@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from trove_async._chunks import Body, Digest, OneChunk, Tap
@@ -376,7 +375,7 @@ class Writes:
             options.content_type,
             metadata,
             context.stored_size,
-            None if upload.raw else partial(_last_metadata, context, {}),
+            None if upload.raw else lambda: _last_metadata(context, {}),
             options.tags,
             options.storage_class,
             options.if_match,

@@ -14,6 +14,7 @@ from tests.drivers.s3.place import Place, pieces, settled
 from tests.servers import proxy as faults
 from tests.servers.s3 import KEY, SECRET, Server
 from trove_async import (
+    DriverClosedError,
     InvalidConfigError,
     InvalidDSNError,
     KeyConflictError,
@@ -290,3 +291,19 @@ async def test_a_watch_leaves_nothing_on_the_server(place: Place) -> None:
     sqs = await queues.shared_client("sqs")
     left = (await sqs.list_queues(QueueNamePrefix="trove-")).get("QueueUrls", [])
     assert left == []
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_request_after_the_close_makes_no_connection(moto: Server, direct: bool) -> None:
+    """A closed SDK client connects anew when it is asked, and nobody would end that."""
+    driver = S3Driver(
+        S3Config(endpoint=moto.endpoint, region="us-east-1", key=KEY, secret=SECRET, direct=direct)
+    )
+    await driver.open()
+    await driver.ping()
+    opened = driver._now()
+    await driver.close()
+    with pytest.raises(DriverClosedError):
+        await opened.control("list_buckets")
+    sessions: dict[object, object] = opened.control.client._endpoint.http_session._sessions
+    assert not sessions

@@ -7,9 +7,10 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import wait
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.middleware.compress.zst import Below, every, layout_of, noise, read, 
 from trove_async import Chunks, Context
 from trove_async._threads import CORES, cpu_pool
 from trove_async.middleware.compress import Compress
+from trove_async.middleware.compress.ordered import UNDER_WAY, ordered
 
 pytestmark = pytest.mark.usefixtures("nothing_under_way")
 
@@ -188,6 +190,28 @@ async def test_it_is_cancelled_while_its_jobs_wait(kind: str, stored: bytes) -> 
             assert len(jobs_under_way()) == before, "what has not begun is taken back"
 
 
+async def test_the_window_of_jobs_that_wait_is_bounded() -> None:
+    pulled = 0
+
+    async def jobs() -> AsyncGenerator[tuple[int, Callable[[], int]], None]:
+        nonlocal pulled
+        for number in range(4 * UNDER_WAY):
+            pulled += 1
+            yield 1, partial(int, number)
+
+    async def taken() -> list[int]:
+        async with aclosing(ordered(jobs(), 0, 0)) as results:
+            return [result async for result in results]
+
+    with full_pool() as release:
+        task = asyncio.create_task(taken())
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert pulled == UNDER_WAY
+        release.set()
+        assert await task == [*range(4 * UNDER_WAY)]
+
+
 async def test_the_decision_is_cancelled_while_its_frame_is_made() -> None:
     source = Source(PIECES)
     async with aclosing(source):
@@ -335,6 +359,7 @@ import asyncio, sys
 from contextlib import aclosing
 from trove_async import Context
 from trove_async.middleware.compress import Compress
+from trove_async.middleware.compress.ordered import UNDER_WAY, ordered
 
 MiB = 1 << 20
 layer = Compress(growth_after=int(sys.argv[2]))

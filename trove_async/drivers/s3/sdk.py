@@ -266,6 +266,7 @@ class Connection:
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._making = asyncio.Lock()
+        self._is_closed = False
 
     async def open(self) -> Control:
         config = self._config
@@ -339,9 +340,17 @@ class Connection:
             config=settings,
             verify=_verify(config),
         )
-        return await self._stack.enter_async_context(making)
+        client = await self._stack.enter_async_context(making)
+        client.meta.events.register("before-send", self._check)
+        return client
+
+    def _check(self, **kwargs: object) -> None:
+        """An SDK client that is closed would connect anew, and nobody would end that."""
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
 
     async def close(self) -> None:
+        self._is_closed = True
         await self._stack.aclose()
         await asyncio.sleep(0)  # lets the transports go
 

@@ -162,7 +162,12 @@ async def ordered(
                     under_way -= first.size
                     yield await _result(first, crew, helped)
         while waiting:
-            yield await _result(waiting.popleft(), crew, helped)
+            first = waiting.popleft()
+            since += first.size
+            if since >= TURN:
+                since = 0
+                await asyncio.sleep(0)
+            yield await _result(first, crew, helped)
     finally:
         _open.discard(crew)
         crew.dismiss()
